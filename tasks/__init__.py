@@ -1,0 +1,10 @@
+"""Skein's tasks: the same under `fab` and `invoke`. A file here is a command, a folder is a floor."""
+
+from invoke.collection import Collection
+
+from . import check, deploy, dev, rollback, setup, status
+
+ns = Collection(deploy.deploy, rollback.rollback, status.status, check.check, setup.setup)
+ns.add_collection(Collection.from_module(dev))
+
+__all__ = ["ns"]

@@ -1,0 +1,69 @@
+"""What all commands share on the command line: options, errors to exit codes, and the desk where a story is told.
+
+Light on purpose: fabric, git and pydantic are imported only once a command runs, so that listing tasks stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from .core.errors import SkeinError, UsageError
+
+if TYPE_CHECKING:
+    from ._desk import Desk
+
+LOOKING = {
+    "env": "environment, config/ENV.toml (default: $SKEIN_ENV, else the only one)",
+    "only": "groups, hosts or ranges, such as 'web-eu,!web-007' (default: all targets)",
+    "json": "print one JSON document instead of a table",
+}
+HELP = {
+    **LOOKING,
+    "reason": "why, for the record on every target",
+    "fail-limit": "how many targets may fail, 3 or 2% (default: targets.fail_limit)",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every command takes."""
+
+    env: str | None = None
+    only: str | None = None
+    reason: str = ""
+    fail_limit: str | None = None
+    as_json: bool = False
+    transport: str | None = None
+
+
+@contextmanager
+def desk(c: Context, options: Options) -> Iterator[Desk]:
+    """Give a task its desk; turn whatever ends it into a message and its exit code."""
+    try:
+        if hasattr(c, "host"):
+            raise UsageError("-H would run the whole story once per host: name targets with --only instead")
+        from ._desk import Desk
+
+        with Desk(options) as ready:
+            yield ready
+    except SkeinError as error:
+        raise _exit(options, error.exit_code, str(error)) from error
+    except KeyboardInterrupt as error:
+        told = str(error) or "nothing visible was changed"
+        raise _exit(
+            options, 130, f"interrupted: {told}; run the same command again, or look with invoke status"
+        ) from error
+
+
+def _exit(options: Options, code: int, message: str) -> Exit:
+    if options.as_json:
+        sys.stdout.write(json.dumps({"format": 1, "exit_code": code, "error": message}) + "\n")
+    return Exit(f"skein: {message}", code=code)

@@ -1,0 +1,242 @@
+"""The desk: where everything is wired together for one command."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from invoke.exceptions import Exit
+
+from . import _show
+from ._cli import Options
+from .core.config import Settings, choose_environment, parse
+from .core.errors import RepositoryError, UsageError
+from .core.facts import Finding
+from .core.hosts import Host, select
+from .core.policy import FailPolicy, read_limit
+from .core.report import Report
+from .core.text import printable
+from .flows.check import check
+from .flows.deploy import deploy
+from .flows.hands import Hands
+from .flows.releasing import Releasing
+from .flows.rollback import rollback
+from .flows.setup import setup
+from .flows.status import status
+from .remote.failpoints import arm, failpoint
+from .remote.fleet import Fleet
+from .remote.interrupts import Shield
+from .remote.mirrorset import MirrorSet
+from .remote.source import Source
+from .remote.ssh import Connector
+from .transports.git import GitTransport
+
+CONFIG = Path(__file__).resolve().parent.parent / "config"
+DEMO = "demo"
+CI_VARIABLES = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "BUILD_USER")
+
+
+class Desk:
+    """One command's hands: settings, fleet, source and mirrors, opened when first needed and closed at the end."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.progress = _show.TerminalProgress(quiet=options.as_json)
+        self._failpoint = arm(os.environ)
+        self._open = ExitStack()
+        self.settings = self._read_settings()
+
+    def __enter__(self) -> Self:
+        if self.settings.environment == DEMO:
+            from .remote.demo import DemoFleet
+
+            self.demo = self._open.enter_context(DemoFleet(self.settings, _state() / DEMO))
+            self.settings = self.demo.settings
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def deploy(self, ref: str | None, *, snapshot: bool) -> None:
+        """Deploy, show the report, end with its exit code."""
+        if ref is not None and snapshot:
+            raise UsageError("--ref and --snapshot exclude each other: a snapshot is what is on disk")
+        if self.settings.environment == DEMO:
+            self._prepare_demo()
+        self._end(self._deploy(ref, snapshot=snapshot))
+
+    def rollback(self, to: str | None) -> None:
+        """Roll back, show the report, end with its exit code."""
+        self._end(rollback(self._hands(), to))
+
+    def status(self) -> None:
+        """Show what is live where."""
+        found = status(self._hands())
+        if self.options.as_json:
+            _show.show_json(found.as_json())
+        else:
+            _show.show_status(found)
+        self._exit(found.exit_code)
+
+    def check(self) -> None:
+        """Show what would keep a deploy from working."""
+        report = check(self._hands(), self._findings_here())
+        if self.options.as_json:
+            _show.show_json(report.as_json())
+        else:
+            _show.show_check(report)
+        self._exit(report.exit_code)
+
+    def setup(self) -> None:
+        """Prepare mirrors and targets and show what was changed."""
+        report = setup(self._hands(), self._mirrors.make)
+        if self.options.as_json:
+            _show.show_json(report.as_json())
+        else:
+            _show.show_lines(report.lines())
+        self._exit(report.exit_code)
+
+    def _prepare_demo(self) -> None:
+        """Make the demo's mirrors and, the first time, release its first version: there must be one to go back to."""
+        self._mirrors.make()
+        if not self._source.tags():
+            self.progress.say("the demo's first version:")
+            self._deploy(self.demo.first_version, snapshot=False)
+            self.progress.say("the demo's second version:")
+
+    def _deploy(self, ref: str | None, *, snapshot: bool) -> Report:
+        hands = self._hands()
+        return deploy(hands, Releasing(hands, self._source, self._mirrors, ref, snapshot))
+
+    def _end(self, report: Report) -> None:
+        if self.options.as_json:
+            _show.show_json(report.as_json())
+        else:
+            _show.show_report(report)
+        self._exit(report.exit_code)
+
+    def _exit(self, code: int) -> None:
+        if code:
+            raise Exit(code=code)
+
+    def _hands(self) -> Hands:
+        settings, options = self.settings, self.options
+        groups = {
+            name: group.fail_limit for name, group in settings.targets.groups.items() if group.fail_limit is not None
+        }
+        policy = FailPolicy(settings.targets.fail_limit, groups)
+        if options.fail_limit is not None:
+            policy = FailPolicy(read_limit(options.fail_limit))
+        if options.transport not in (None, "auto", "git"):
+            raise UsageError(f"--transport {options.transport!r}: auto and git are what there is")
+        return Hands(
+            settings=settings,
+            hosts=self._selected,
+            fleet=self._targets,
+            progress=self.progress,
+            transport=GitTransport(settings.mirrors, settings.ssh.user, settings.targets.stage_timeout),
+            policy=policy,
+            now=lambda: datetime.now(UTC),
+            elapsed=time.monotonic,
+            shield=Shield,
+            failpoint=failpoint,
+            nonce=secrets.token_hex(4),
+            by=operator(),
+            reason=printable(options.reason),
+        )
+
+    @cached_property
+    def _selected(self) -> tuple[Host, ...]:
+        only = self.options.only
+        return select(self.settings.hosts, only) if only is not None else self.settings.hosts
+
+    @cached_property
+    def _connector(self) -> Connector:
+        connector = Connector(self.settings.ssh)
+        self._open.callback(connector.close)
+        return connector
+
+    @cached_property
+    def _targets(self) -> Fleet:
+        settings = self.settings
+        where = {
+            "deploy_to": settings.targets.deploy_to,
+            "link": settings.targets.link,
+            "environment": settings.environment,
+        }
+        return self._fleet(self._selected, where, settings.targets.become)
+
+    @cached_property
+    def _mirrors(self) -> MirrorSet:
+        servers = [mirror.server for mirror in self.settings.mirrors if mirror.server]
+        return MirrorSet(self.settings, self._fleet(servers, {}, None), self._source)
+
+    @cached_property
+    def _source(self) -> Source:
+        source = self.settings.source
+        path, cache = Path(source.path).expanduser(), _cache() / "repositories"
+        return self._open.enter_context(
+            Source(
+                path,
+                cache,
+                operator=operator(),
+                branch=source.branch,
+                subdir=source.subdir,
+                signing_key=source.signing_key,
+            )
+        )
+
+    def _fleet(self, hosts: Iterable[Host], where: Mapping[str, object], become: str | None) -> Fleet:
+        return self._open.enter_context(
+            Fleet(
+                self._connector,
+                hosts,
+                where={**where, "who": operator()},
+                width=self.settings.ssh.connections,
+                become=become,
+                failpoint=self._failpoint,
+            )
+        )
+
+    def _findings_here(self) -> tuple[Finding, ...]:
+        try:
+            self._source.tree_of(self._source.resolve(None))
+            source = Finding(what="source", ok=True, message="can be released")
+            return (source, *self._mirrors.findings())
+        except RepositoryError as error:
+            return (Finding(what="source", ok=False, message=str(error)),)
+
+    def _read_settings(self) -> Settings:
+        folder = Path(os.environ.get("SKEIN_CONFIG") or CONFIG)
+        available = sorted(path.stem for path in folder.glob("*.toml"))
+        name = choose_environment(available, self.options.env, os.environ.get("SKEIN_ENV"))
+        path = folder / f"{name}.toml"
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} cannot be read: {error}") from error
+        return parse(text, name, str(path))
+
+
+def operator() -> str:
+    """Return who is at work: SKEIN_OPERATOR, SUDO_USER, what CI says, or the login; and the machine."""
+    known = (os.environ.get(name) for name in ("SKEIN_OPERATOR", "SUDO_USER", *CI_VARIABLES))
+    who = next(filter(None, known), None) or getpass.getuser()
+    return printable(f"{who}@{socket.gethostname()}", 100)
+
+
+def _state() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "skein"
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skein"

@@ -1,0 +1,97 @@
+"""Directory trees: removing one, listing one, checking one against what git says it must hold."""
+
+import hashlib
+import os
+import shutil
+import stat
+
+from .problem import os_text
+
+CHUNK = 1 << 20
+MODES = {b"100644": 0o644, b"100755": 0o755}
+
+
+def remove(path):
+    """Remove a file, a link or a whole tree, also one whose directories cannot be written."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        os.unlink(path)
+        return
+    for folder, _, _ in os.walk(path):
+        os.chmod(folder, 0o700)
+    shutil.rmtree(path)
+
+
+def blob_id(path, entry, length):
+    """Return git's object id of what stands at ``path``, as bytes of hexadecimal digits; ``length`` is that of an id."""
+    digest = hashlib.sha1() if length == 40 else hashlib.sha256()  # noqa: S324 - git's own naming of objects
+    if stat.S_ISLNK(entry.st_mode):
+        text = os.readlink(path)
+        digest.update(b"blob %d\0" % len(text) + text)
+        return digest.hexdigest().encode()
+    digest.update(b"blob %d\0" % entry.st_size)
+    with open(path, "rb", buffering=0) as file:
+        while True:
+            data = file.read(CHUNK)
+            if not data:
+                return digest.hexdigest().encode()
+            digest.update(data)
+
+
+def differences(root, entries, links, most=20):
+    """Hash every file below ``root`` and return how it differs from ``entries``, at most ``most`` sentences.
+
+    ``entries`` maps paths (bytes, relative) to (mode, object id) as git lists them; ``links`` maps the paths of shared
+    links to what they must read. Directories must be exactly those that the files need, modes 0644 and 0755.
+    """
+    found = []
+    missing = set(entries) | set(links)
+    directories = {b""}
+    for path in missing:
+        while path:
+            path = os.path.dirname(path)
+            directories.add(path)
+    for path, entry in walk(root):
+        if stat.S_ISDIR(entry.st_mode):
+            wrong = None if path in directories else "a directory that is not of the release"
+            if wrong is None and stat.S_IMODE(entry.st_mode) & 0o777 != 0o755:
+                wrong = "mode %o, not 755" % stat.S_IMODE(entry.st_mode)
+        else:
+            missing.discard(path)
+            wrong = _wrong(os.path.join(root, path), path, entry, entries, links)
+        if wrong:
+            found.append("%s: %s" % (os_text(path), wrong))
+            if len(found) >= most:
+                return found
+    found.extend("%s: missing" % os_text(path) for path in sorted(missing)[: most - len(found)])
+    return found
+
+
+def walk(root):
+    """Yield (path relative to ``root`` as bytes, its lstat) of everything below ``root``; links are not followed."""
+    waiting = [b""]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(os.path.join(root, folder) if folder else root) as listing:
+            for item in listing:
+                path = os.path.join(folder, item.name) if folder else item.name
+                entry = item.stat(follow_symlinks=False)
+                if stat.S_ISDIR(entry.st_mode):
+                    waiting.append(path)
+                yield path, entry
+
+
+def _wrong(full, path, entry, entries, links):
+    if path in links:
+        good = stat.S_ISLNK(entry.st_mode) and os.readlink(full) == links[path]
+        return None if good else "not the link to the shared directory that it must be"
+    if path not in entries:
+        return "a file that is not of the release"
+    mode, identity = entries[path]
+    if mode == b"120000":
+        if not stat.S_ISLNK(entry.st_mode):
+            return "not a symbolic link"
+    elif not stat.S_ISREG(entry.st_mode):
+        return "not a regular file"
+    elif stat.S_IMODE(entry.st_mode) & 0o777 != MODES[mode]:
+        return "mode %o, not %o" % (stat.S_IMODE(entry.st_mode), MODES[mode])
+    return None if blob_id(full, entry, len(identity)) == identity else "its content is not that of the release"

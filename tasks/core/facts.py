@@ -1,0 +1,116 @@
+"""What agents answer, checked: a host's words are data and may be wrong or hostile."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from .release import ID, OBJECT_ID, Release
+
+Identity = Annotated[str, StringConstraints(pattern=f"^(?:{ID.pattern})$")]
+ObjectId = Annotated[str, StringConstraints(pattern=f"^(?:{OBJECT_ID.pattern})$")]
+Text = Annotated[str, StringConstraints(max_length=4000)]
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+class Fact(BaseModel):
+    """Frozen; fields that a newer agent adds are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Trouble(Fact):
+    """Something on the host that would stop a deploy."""
+
+    code: Text
+    message: Text
+
+
+class Present(Fact):
+    """A release that stands on the host."""
+
+    commit: ObjectId
+    source_commit: ObjectId
+    tree: ObjectId
+    number: Count
+
+    def release(self, environment: str, identity: str) -> Release:
+        """Return it as a release of ``environment``."""
+        return Release(identity, self.number, environment, self.source_commit, self.commit, self.tree)
+
+
+class Probe(Fact):
+    """What a host is and has. ``offset_s`` is its clock minus ours; ``stack`` what rollbacks visit, live one last."""
+
+    current: Identity | None
+    current_since: float | None
+    stack: tuple[Identity, ...]
+    turn: Count
+    releases: dict[Identity, Present]
+    free_bytes: Count
+    free_inodes: Count
+    clock: float
+    offset_s: float = 0.0
+    python: Text
+    git: Text | None
+    problems: tuple[Trouble, ...]
+    drift: tuple[Text, ...] = ()
+
+    @property
+    def live(self) -> Present | None:
+        """The live release, where the host has its manifest."""
+        return self.releases.get(self.current) if self.current else None
+
+
+class Skipped(Fact):
+    """A mirror that a target passed over."""
+
+    mirror: Text
+    reason: Text
+
+
+class Staged(Fact):
+    """The release stands on the host, checked. ``source`` is the mirror that gave it, None where no bytes moved."""
+
+    source: Text | None = Field(default=None, alias="from")
+    skipped: tuple[Skipped, ...] = ()
+    made: bool
+    files: Count
+
+
+class Flipped(Fact):
+    """The host's own clock, seconds since 1970, when the rename had happened."""
+
+    at: float
+
+
+class Pruned(Fact):
+    """What prune removed."""
+
+    removed: tuple[Identity, ...]
+
+
+class Changed(Fact):
+    """What set-up changed."""
+
+    changed: tuple[Text, ...]
+
+
+class Finding(Fact):
+    """One precondition and whether it holds."""
+
+    what: Text
+    ok: bool
+    message: Text
+
+
+class Checked(Fact):
+    """Every precondition of one host."""
+
+    findings: tuple[Finding, ...]
+    probe: Probe
+
+
+class Done(Fact):
+    """An answer that says nothing but that it was done."""

@@ -1,0 +1,96 @@
+"""What the deployer asks of an agent: requests as values, made here and carried elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .release import Release
+
+QUICK_S = 30.0
+"""Deadline of a request that only looks or renames; the agent may first wait 20 s for the host's lock."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One verb and its fields, and how many seconds the answer may take."""
+
+    verb: str
+    fields: Mapping[str, object] = field(default_factory=dict)
+    timeout_s: float = QUICK_S
+
+
+@dataclass(frozen=True)
+class MirrorUrl:
+    """A mirror as one target sees it; the lowest ``rank`` is asked first."""
+
+    name: str
+    url: str
+    rank: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A flip that was decided: its turn fences off every older one, its name tells two of one turn apart."""
+
+    turn: int
+    name: str
+    kind: str  # "deploy" or "rollback"
+    by: str
+    reason: str
+
+
+def fetch(release: Release, mirrors: Sequence[MirrorUrl], timeout_s: float) -> Request:
+    """Ask for the release commit to be brought from the first mirror that can give it."""
+    listed = [{"name": mirror.name, "url": mirror.url, "rank": mirror.rank} for mirror in mirrors]
+    fields = {"commit": release.commit, "ref": release.ref, "mirrors": listed, "timeout_s": timeout_s}
+    return Request("fetch", fields, timeout_s * max(1, len(mirrors)) + QUICK_S)
+
+
+def stage(release: Release, linked_dirs: Sequence[str], linked_files: Sequence[str], timeout_s: float) -> Request:
+    """Ask for the release directory to be made and checked, or checked again where it stands already."""
+    fields = {
+        "id": release.id,
+        "number": release.number,
+        "commit": release.commit,
+        "source_commit": release.source_commit,
+        "tree": release.tree,
+        "linked_dirs": list(linked_dirs),
+        "linked_files": list(linked_files),
+        "timeout_s": timeout_s,
+    }
+    return Request("stage", fields, timeout_s * 2 + QUICK_S)
+
+
+def arm(release_id: str) -> Request:
+    """Ask for the link to be laid ready."""
+    return Request("arm", {"id": release_id})
+
+
+def flip(release_id: str, expect: str | None, decision: Decision) -> Request:
+    """Ask for the rename, on the conditions that make a late or repeated order harmless."""
+    fields = {
+        "id": release_id,
+        "expect": expect,
+        "turn": decision.turn,
+        "decision": decision.name,
+        "kind": decision.kind,
+        "by": decision.by,
+        "reason": decision.reason,
+    }
+    return Request("flip", fields)
+
+
+def confirm(decision: Decision) -> Request:
+    """Ask for the flip to be written into the host's history."""
+    return Request("confirm", {"decision": decision.name})
+
+
+def revert(decision: Decision) -> Request:
+    """Ask for an unconfirmed flip to be undone."""
+    return Request("revert", {"decision": decision.name})
+
+
+def after_flip(command: Sequence[str], timeout_s: float) -> Request:
+    """Ask for the operator's command to be run in the live release."""
+    return Request("after_flip", {"command": list(command), "timeout_s": timeout_s}, timeout_s + QUICK_S)

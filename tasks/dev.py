@@ -1,0 +1,42 @@
+"""Chores of those who work on Skein itself."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+ROOT = Path(__file__).resolve().parent.parent
+CALL = re.compile(r"\bfailpoint\(\"((?:agent|deploy)\.[a-z_.]+)\"\)")
+
+
+def failpoint_names() -> list[str]:
+    """Return every failpoint that the code passes, as the code itself tells."""
+    files = sorted((ROOT / "tasks").rglob("*.py"))
+    return sorted({name for path in files for name in CALL.findall(path.read_text("utf-8"))})
+
+
+@task
+def failpoints(c: Context) -> None:
+    """List the places where SKEIN_FAILPOINT=name[@host][:n[:kill|error|pause]] makes deployer or agent stop."""
+    sys.stdout.write("\n".join(failpoint_names()) + "\n")
+
+
+@task(name="test", help={"only": "a part of the tests, as pytest's -k takes it"})
+def run_tests(c: Context, only: str = "") -> None:
+    """Run lint, types and all tests; installs sshd, git and iproute2 where it may and they are missing."""
+    commands = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
+    commands.append(["pytest", "-q", *(["-k", only] if only else [])])
+    failed = []
+    for command in commands:
+        with c.cd(str(ROOT)):
+            result = c.run(shlex.join([sys.executable, "-m", *command]), warn=True, in_stream=False)
+        if not result:
+            failed.append(" ".join(command))
+    if failed:
+        raise Exit(f"failed: {', '.join(failed)}", code=1)

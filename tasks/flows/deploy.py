@@ -1,0 +1,46 @@
+"""`fab deploy`: the story from a ref to a fleet that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ..core.facts import Probe
+from ..core.report import Outcome, Report, State
+from .hands import Hands
+from .look import look, refused
+from .releasing import Releasing
+from .rollout import Rollout
+
+
+def deploy(hands: Hands, work: Releasing) -> Report:
+    """Release what is wanted and make it live on every selected target, or change nothing visible."""
+    commit, tree = work.resolve()
+    probes, failures = look(hands)
+    verdict = hands.policy.verdict(hands.hosts, failures)
+    if verdict:
+        return refused(hands, "deploy", probes, failures, verdict)
+    if not failures and all(work.is_served(commit, tree, probe.live) for probe in probes.values()):
+        return _nothing_to_do(hands, probes)
+    release = work.release(commit, tree, probes)
+    hands.failpoint("deploy.released")
+    rollout = Rollout(hands, "deploy", release, probes, failures, notes=work.notes)
+    report = rollout.run()
+    bases = {probe.live.tree for probe in probes.values() if probe.live}
+    if len(bases) != 1 or not work.source.has(base := bases.pop()):
+        return report
+    changes = work.source.changes(base, tree)
+    return replace(report, files={"added": changes.added, "changed": changes.changed, "removed": changes.removed})
+
+
+def _nothing_to_do(hands: Hands, probes: Mapping[str, Probe]) -> Report:
+    environment = hands.settings.environment
+    return Report(
+        command="deploy",
+        environment=environment,
+        exit_code=0,
+        headline=f"nothing to do: every target of {environment} serves that commit already",
+        release=next(iter(probes.values())).current,
+        outcomes=tuple(Outcome(name, State.ALREADY, probe.current) for name, probe in probes.items()),
+        timings_s=dict(hands.timings_s),
+    )

@@ -1,0 +1,50 @@
+"""Looking at the whole fleet over the sessions that will serve for the rest of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..core.errors import HostError, RefusedError
+from ..core.facts import Probe
+from ..core.hosts import fold
+from ..core.report import Outcome, Report, State
+from ..core.requests import Request
+from .hands import Hands
+
+
+def look(hands: Hands) -> tuple[dict[str, Probe], dict[str, HostError]]:
+    """Probe every host; return what those that could serve said, and why the others cannot."""
+    answers = hands.ask("probe", {host.name: (Request("probe"),) for host in hands.hosts}, Probe)
+    probes: dict[str, Probe] = {}
+    failures: dict[str, HostError] = {}
+    for name, answer in answers.items():
+        if isinstance(answer, HostError):
+            failures[name] = answer
+        elif answer.problems:
+            told = "; ".join(problem.message for problem in answer.problems)
+            failures[name] = RefusedError(answer.problems[0].code, told)
+        else:
+            probes[name] = answer
+    return probes, failures
+
+
+def refused(
+    hands: Hands, command: str, probes: Mapping[str, Probe], failures: Mapping[str, HostError], verdict: str
+) -> Report:
+    """Report a run that ended after its look at the fleet: nothing was made, sent or changed anywhere."""
+    outcomes = [
+        Outcome.of(host.name, failures[host.name])
+        if host.name in failures
+        else Outcome(host.name, State.UNTOUCHED, probes[host.name].current)
+        for host in hands.hosts
+    ]
+    environment = hands.settings.environment
+    return Report(
+        command=command,
+        environment=environment,
+        exit_code=5,
+        headline=f"nothing changed: {verdict}",
+        outcomes=tuple(outcomes),
+        next_step=f"mend {fold(failures)}, or allow for it with --fail-limit; fab check --env {environment} tries all",
+        timings_s=dict(hands.timings_s),
+    )

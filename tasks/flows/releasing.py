@@ -1,0 +1,121 @@
+"""From what the operator asked for to a release that stands on the mirrors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from ..core.errors import RepositoryError
+from ..core.facts import Present, Probe
+from ..core.release import ID, Release, number_of, release_ref
+from .hands import Hands
+
+
+class Changes(Protocol):
+    """How many files differ between two trees."""
+
+    @property
+    def added(self) -> int: ...  # noqa: D102
+    @property
+    def changed(self) -> int: ...  # noqa: D102
+    @property
+    def removed(self) -> int: ...  # noqa: D102
+
+
+class SourceRepository(Protocol):
+    """The source as this story uses it; ``remote.source.Source`` says what each does."""
+
+    def resolve(self, ref: str | None) -> str: ...  # noqa: D102
+    def refuse_dirty(self, ref: str | None) -> None: ...  # noqa: D102
+    def snapshot(self, when: datetime) -> str: ...  # noqa: D102
+    def tree_of(self, commit: str) -> str: ...  # noqa: D102
+    def has(self, oid: str) -> bool: ...  # noqa: D102
+    def releases(self, environment: str) -> dict[str, str]: ...  # noqa: D102
+    def tags(self) -> tuple[str, ...]: ...  # noqa: D102
+    def read_release(self, environment: str, identity: str, commit: str) -> Release: ...  # noqa: D102
+    def refspecs(self, release: Release) -> Sequence[str]: ...  # noqa: D102
+    def changes(self, old: str | None, new: str) -> Changes: ...  # noqa: D102
+    def make_release(  # noqa: D102
+        self, environment: str, number: int, commit: str, tree: str, parent: str | None, when: datetime
+    ) -> Release: ...
+
+
+class Mirrors(Protocol):
+    """All mirrors, the hub first; ``remote.mirrors`` does it."""
+
+    def hub_refs(self, prefix: str) -> dict[str, str]:
+        """Return the hub's refs below ``prefix``; raise RepositoryError where it cannot say."""
+
+    def bring(self, ref: str, commit: str) -> None:
+        """Fetch a release commit that another machine made from the hub into the operator's own repository."""
+
+    def push(self, refspecs: Sequence[str]) -> dict[str, RepositoryError]:
+        """Push to all mirrors side by side, atomically on each; return those that failed, raise where the hub did."""
+
+
+@dataclass
+class Releasing:
+    """One run's way from a ref, or the files on disk, to a release on the mirrors."""
+
+    hands: Hands
+    source: SourceRepository
+    mirrors: Mirrors
+    ref: str | None = None
+    snapshot: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def resolve(self) -> tuple[str, str]:
+        """Return the commit that is meant and the tree to deploy, resolved once; only object ids travel further."""
+        if self.snapshot:
+            commit = self.source.snapshot(self.hands.now())
+            tree = self.source.tree_of(commit)
+        else:
+            commit = self.source.resolve(self.ref)
+            self.source.refuse_dirty(self.ref)
+            tree = self.source.tree_of(commit)
+        self.hands.failpoint("deploy.resolved")
+        return commit, tree
+
+    def is_served(self, commit: str, tree: str, live: Present | None) -> bool:
+        """Tell whether what is live on a host is what is wanted: for files on disk, the same bytes are enough."""
+        return live is not None and live.tree == tree and (live.source_commit == commit or self.snapshot)
+
+    def release(self, commit: str, tree: str, probes: Mapping[str, Probe]) -> Release:
+        """Return the release of that commit, on the mirrors: the newest one where it is that, else a new one."""
+        with self.hands.progress.stage("release", 1) as seen:
+            began = self.hands.elapsed()
+            release = self._newest_or_new(commit, tree, probes)
+            self.hands.failpoint("deploy.tagged")
+            failed = self.mirrors.push(self.source.refspecs(release))
+            self.notes += [f"mirror {name} did not take the release: {error}" for name, error in failed.items()]
+            self.hands.timings_s["release"] = self.hands.elapsed() - began
+            seen(release.id)
+        return release
+
+    def _newest_or_new(self, commit: str, tree: str, probes: Mapping[str, Probe]) -> Release:
+        environment = self.hands.settings.environment
+        on_hub = self._on_hub(environment)
+        known = {**self.source.releases(environment), **on_hub}
+        newest = self._read_newest(environment, known, on_hub)
+        if newest and newest.tree == tree and (newest.source_commit == commit or self.snapshot):
+            return newest
+        used = {*known, *self.source.tags(), *(name for probe in probes.values() for name in probe.releases)}
+        number = max((number_of(name) for name in used), default=0) + 1
+        parent = newest.commit if newest else None
+        return self.source.make_release(environment, number, commit, tree, parent, self.hands.now())
+
+    def _on_hub(self, environment: str) -> dict[str, str]:
+        prefix = release_ref(environment, "")
+        refs = self.mirrors.hub_refs(prefix + "*")
+        named = {ref.removeprefix(prefix): commit for ref, commit in refs.items()}
+        return {identity: commit for identity, commit in named.items() if ID.fullmatch(identity)}
+
+    def _read_newest(self, environment: str, known: Mapping[str, str], on_hub: Mapping[str, str]) -> Release | None:
+        if not known:
+            return None
+        identity = max(known, key=number_of)
+        if not self.source.has(known[identity]) and identity in on_hub:
+            self.mirrors.bring(release_ref(environment, identity), known[identity])
+        return self.source.read_release(environment, identity, known[identity])

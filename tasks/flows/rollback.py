@@ -1,0 +1,45 @@
+"""`fab rollback`: what was live before, or a release that is named, is live again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..core.errors import UsageError
+from ..core.facts import Probe
+from ..core.release import Release, check_id
+from ..core.report import Report
+from .hands import Hands
+from .look import look, refused
+from .rollout import Rollout
+
+
+def rollback(hands: Hands, to: str | None) -> Report:
+    """Choose one release for the whole fleet, check it on every host, stage it where it is missing, and flip."""
+    wanted = check_id(to) if to is not None else None
+    probes, failures = look(hands)
+    verdict = hands.policy.verdict(hands.hosts, failures)
+    if verdict:
+        return refused(hands, "rollback", probes, failures, verdict)
+    release = find(probes, wanted or before(probes), hands.settings.environment)
+    return Rollout(hands, "rollback", release, probes, failures).run()
+
+
+def before(probes: Mapping[str, Probe]) -> str:
+    """Return what was live before what is live now, by the newest record that any host has; never by time or name."""
+    newest = max(probes.values(), key=lambda probe: probe.turn)
+    if len(newest.stack) < 2:
+        live = f"only {newest.stack[0]} was ever live" if newest.stack else "no release was ever live"
+        raise UsageError(f"there is nothing to roll back to: {live}; name one with --to")
+    return newest.stack[-2]
+
+
+def find(probes: Mapping[str, Probe], identity: str, environment: str) -> Release:
+    """Return the release as the hosts that have it describe it; raise UsageError where none has it."""
+    for probe in probes.values():
+        if identity in probe.releases:
+            return probe.releases[identity].release(environment, identity)
+    known = sorted({name for probe in probes.values() for name in probe.releases})
+    raise UsageError(
+        f"no target has release {identity} any more: deploy it again with --ref release/{identity}, "
+        f"or roll back to one of: {', '.join(known[-10:]) or 'none'}"
+    )

@@ -1,0 +1,208 @@
+"""From a release that exists to one that is live: stage, barrier, flip, confirm. Deploy and rollback end here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ..core import requests
+from ..core.errors import HostError, RefusedError, UnreachableError
+from ..core.facts import Done, Flipped, Probe, Pruned, Staged
+from ..core.hosts import fold
+from ..core.release import Release
+from ..core.report import Outcome, Report, State
+from ..core.requests import Decision, Request
+from .hands import Hands
+
+T = TypeVar("T")
+Failures = dict[str, HostError]
+
+
+@dataclass
+class Rollout:
+    """One release on its way to one selection of hosts. ``failures`` grows; whoever is in it is quarantined."""
+
+    hands: Hands
+    kind: str  # "deploy" or "rollback"
+    release: Release
+    probes: Mapping[str, Probe]
+    failures: Failures
+    notes: list[str] = field(default_factory=list)
+    skew_s: float | None = None
+    flipped: dict[str, Flipped] = field(default_factory=dict)
+    reverted: set[str] = field(default_factory=set)
+    unknown: set[str] = field(default_factory=set)
+
+    def run(self) -> Report:
+        """Tell the story; every way it can end is a Report with its exit code."""
+        waiting = [name for name, probe in self.probes.items() if probe.current != self.release.id]
+        self.stage(waiting)
+        verdict = self.verdict()
+        if verdict:
+            return self.report(5, f"nothing changed: {verdict} before the flip")
+        staged = [name for name in waiting if name not in self.failures]
+        decision = self.decide()
+        self.hands.failpoint("deploy.barrier")
+        with self.hands.shield() as shield:
+            report = self.go_live(staged, decision)
+        if shield.interrupted:
+            self.notes.append("interrupted after the flip had begun: it was carried through to the end")
+            return self.report(report.exit_code or 130, report.headline)
+        return report
+
+    def stage(self, names: Iterable[str]) -> None:
+        """Bring, unpack, check and arm on each host; nothing visible changes."""
+        hosts = {host.name: host for host in self.hands.hosts}
+        targets = self.hands.settings.targets
+        unpack = requests.stage(self.release, targets.linked_dirs, targets.linked_files, targets.stage_timeout)
+        arm = requests.arm(self.release.id)
+        orders = {name: (*self.hands.transport.bring(self.release, hosts[name]), unpack, arm) for name in names}
+        answers = self.hands.ask("stage", orders, Staged)
+        self.keep_failures(answers)
+        skipped: dict[str, list[str]] = {}
+        for name, staged in _good(answers).items():
+            for each in staged.skipped:
+                skipped.setdefault(f"mirror {each.mirror} was skipped: {each.reason}", []).append(name)
+        self.notes += [f"{why} ({fold(names)})" for why, names in skipped.items()]
+        self.hands.failpoint("deploy.staged")
+
+    def decide(self) -> Decision:
+        """Take the next turn, above every turn that any host has seen."""
+        turn = max((probe.turn for probe in self.probes.values()), default=0) + 1
+        return Decision(
+            turn, f"{turn}-{self.release.id}-{self.hands.nonce}", self.kind, self.hands.by, self.hands.reason
+        )
+
+    def go_live(self, names: list[str], decision: Decision) -> Report:
+        """Flip everywhere at once, run ``after_flip``, and either confirm or undo."""
+        self.flip(names, decision)
+        self.hands.failpoint("deploy.flipped")
+        self.run_after_flip(list(self.flipped))
+        verdict = self.verdict()
+        if verdict:
+            return self.give_up(verdict, decision)
+        broken = [name for name in self.flipped if name in self.failures]
+        self.revert(broken, decision)
+        self.hands.failpoint("deploy.confirm")
+        live = [name for name in self.flipped if name not in self.failures]
+        lost = _bad(self.hands.ask("confirm", {name: (requests.confirm(decision),) for name in live}, Done))
+        if lost:
+            self.notes.append(f"live, but not yet in its own record, which settles at the next contact: {fold(lost)}")
+        prune = Request("prune", {"keep": self.hands.settings.targets.keep}, 300.0)
+        spared = _bad(self.hands.ask("prune", {name: (prune,) for name in live if name not in lost}, Pruned))
+        self.notes += [f"old releases were not pruned on {name}: {error}" for name, error in spared.items()]
+        if self.failures:
+            return self.report(12, f"live on {len(live) + self.already()} of {len(self.hands.hosts)} targets")
+        return self.report(0, f"live on all {len(self.hands.hosts)} targets")
+
+    def flip(self, names: list[str], decision: Decision) -> None:
+        """Send the go to all armed sessions without waiting for any; ask again where an answer was lost."""
+        orders = {name: (requests.flip(self.release.id, self.probes[name].current, decision),) for name in names}
+        answers = self.hands.ask("flip", orders, Flipped, together=True)
+        self.flipped = _good(answers)
+        at = [flipped.at - self.probes[name].offset_s for name, flipped in self.flipped.items()]
+        self.skew_s = max(at) - min(at) if at else None
+        lost = {name: error for name, error in _bad(answers).items() if isinstance(error, UnreachableError)}
+        self.keep_failures({name: error for name, error in answers.items() if isinstance(error, RefusedError)})
+        if lost:
+            self.look_again(lost)
+
+    def look_again(self, lost: Mapping[str, HostError]) -> None:
+        """Settle hosts whose session broke during the flip: the link says what happened."""
+        found = self.hands.ask("look again", {name: (Request("settle"),) for name in lost}, Probe)
+        for name, probe in found.items():
+            if isinstance(probe, Probe) and probe.current == self.release.id:
+                self.flipped[name] = Flipped(at=probe.current_since or probe.clock)
+            else:
+                self.failures[name] = lost[name]
+                if isinstance(probe, HostError):
+                    self.unknown.add(name)
+
+    def run_after_flip(self, names: list[str]) -> None:
+        """Run the operator's command on hosts that flipped; where it fails the host counts as failed."""
+        targets = self.hands.settings.targets
+        if targets.after_flip and names:
+            order = requests.after_flip(targets.after_flip, targets.after_flip_timeout)
+            self.keep_failures(self.hands.ask("after_flip", dict.fromkeys(names, (order,)), Done))
+
+    def give_up(self, verdict: str, decision: Decision) -> Report:
+        """Undo the flip on every host that made it."""
+        mixed = self.revert(list(self.flipped), decision) or self.unknown
+        if mixed:
+            return self.report(13, f"{verdict}, and not every target could be put back: {fold(mixed)} need a person")
+        return self.report(10, f"{verdict} after the flip: every target was put back to what it served before")
+
+    def revert(self, names: list[str], decision: Decision) -> set[str]:
+        """Put hosts back to what was live before, run ``after_flip`` for that too; return those that did not answer."""
+        if not names:
+            return set()
+        answers = self.hands.ask("revert", {name: (requests.revert(decision),) for name in names}, Done)
+        self.reverted |= set(_good(answers))
+        targets = self.hands.settings.targets
+        again = [name for name in self.reverted if name in names and self.probes[name].current]
+        if targets.after_flip and again:
+            order = requests.after_flip(targets.after_flip, targets.after_flip_timeout)
+            failed = _bad(self.hands.ask("after_flip, for what was put back", dict.fromkeys(again, (order,)), Done))
+            self.notes += [f"after_flip failed again on {name}, put back: {error}" for name, error in failed.items()]
+        lost = set(_bad(answers))
+        self.unknown |= lost
+        return lost
+
+    def keep_failures(self, answers: Mapping[str, object]) -> None:
+        """Quarantine the hosts that did not do what was asked."""
+        self.failures |= {name: answer for name, answer in answers.items() if isinstance(answer, HostError)}
+
+    def verdict(self) -> str | None:
+        """Return why the run must be given up, or None."""
+        return self.hands.policy.verdict(self.hands.hosts, self.failures)
+
+    def already(self) -> int:
+        """Count the hosts on which the release was live before the run."""
+        return sum(probe.current == self.release.id for probe in self.probes.values())
+
+    def report(self, exit_code: int, headline: str) -> Report:
+        """Make the report from where every host stands now."""
+        environment = self.hands.settings.environment
+        step = f"fab rollback --env {environment} puts back what was live before"
+        if exit_code in (5, 12):
+            step = "mend the targets named above, then run the same command again: it touches only those"
+        elif exit_code == 10:
+            step = f"mend the cause, then deploy again; invoke status --env {environment} shows what is live"
+        elif exit_code == 13:
+            step = f"invoke status --env {environment} shows what is live where; then deploy or roll back"
+        return Report(
+            command=self.kind,
+            environment=environment,
+            exit_code=exit_code,
+            headline=f"{self.release.id}: {headline}",
+            release=self.release.id,
+            outcomes=tuple(self.outcome(host.name) for host in self.hands.hosts),
+            notes=tuple(self.notes),
+            next_step=step,
+            skew_s=self.skew_s,
+            timings_s=dict(self.hands.timings_s),
+        )
+
+    def outcome(self, name: str) -> Outcome:
+        """Say where one host stands now."""
+        probe, error = self.probes.get(name), self.failures.get(name)
+        before = probe.current if probe else None
+        if name in self.unknown:
+            why = str(error) if error else "it could not be put back"
+            return Outcome(name, State.UNKNOWN, None, error.code if error else "", why)
+        if error is not None:
+            return Outcome.of(name, error, before)
+        if name in self.reverted:
+            return Outcome(name, State.REVERTED, before)
+        if name in self.flipped:
+            return Outcome(name, State.LIVE, self.release.id)
+        return Outcome(name, State.ALREADY if before == self.release.id else State.UNTOUCHED, before)
+
+
+def _good(answers: Mapping[str, T | HostError]) -> dict[str, T]:
+    return {name: answer for name, answer in answers.items() if not isinstance(answer, HostError)}
+
+
+def _bad(answers: Mapping[str, object]) -> Failures:
+    return {name: answer for name, answer in answers.items() if isinstance(answer, HostError)}

@@ -1,0 +1,95 @@
+"""`status`: what is live where, from the hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..core.errors import HostError
+from ..core.facts import Probe
+from ..core.hosts import fold
+from ..core.requests import Request
+from .hands import Hands
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class HostStatus:
+    """One host: what is live since when (seconds since 1970), free space, and what is not as it should be."""
+
+    host: str
+    release: str | None
+    since: float | None
+    free_bytes: int | None
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class FleetStatus:
+    """All hosts and what the newest decision that any of them has seen wants to be live."""
+
+    environment: str
+    desired: str | None
+    hosts: tuple[HostStatus, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """6 where any host is not as it should be, else 0."""
+        return 6 if any(host.trouble for host in self.hosts) else 0
+
+    def as_json(self) -> dict[str, object]:
+        """Return the versioned form for programs; it stays the same when the ledger serves it."""
+        return {
+            "format": FORMAT,
+            "command": "status",
+            "environment": self.environment,
+            "source": "hosts",
+            "desired": self.desired,
+            "exit_code": self.exit_code,
+            "targets": [
+                {
+                    "host": host.host,
+                    "release": host.release,
+                    "since": host.since,
+                    "free_bytes": host.free_bytes,
+                    "trouble": host.trouble,
+                }
+                for host in self.hosts
+            ],
+        }
+
+
+def status(hands: Hands) -> FleetStatus:
+    """Ask every host, change nothing, and say which ones differ from what the newest decision wants."""
+    answers = hands.ask("status", {host.name: (Request("status", timeout_s=90.0),) for host in hands.hosts}, Probe)
+    desired = wanted(answers)
+    hosts = tuple(_one(name, answer, desired) for name, answer in answers.items())
+    return FleetStatus(hands.settings.environment, desired, hosts)
+
+
+def wanted(answers: Mapping[str, Probe | HostError]) -> str | None:
+    """Return what is live on the host that has seen the highest turn."""
+    seen = [answer for answer in answers.values() if isinstance(answer, Probe) and answer.current]
+    return max(seen, key=lambda probe: probe.turn).current if seen else None
+
+
+def _one(name: str, answer: Probe | HostError, desired: str | None) -> HostStatus:
+    if isinstance(answer, HostError):
+        return HostStatus(name, None, None, None, str(answer))
+    troubles = [problem.message for problem in answer.problems]
+    if answer.current != desired:
+        troubles.append(f"behind: {desired} is wanted")
+    if answer.drift:
+        more = " and more" if len(answer.drift) > 3 else ""
+        troubles.append(f"changed since it was staged: {', '.join(answer.drift[:3])}{more}")
+    return HostStatus(name, answer.current, answer.current_since, answer.free_bytes, "; ".join(troubles))
+
+
+def summary(status: FleetStatus) -> str:
+    """Say in one sentence how the fleet stands."""
+    bad = [host.host for host in status.hosts if host.trouble]
+    if bad:
+        return f"{len(bad)} of {len(status.hosts)} targets are not as they should be: {fold(bad)}"
+    live = status.desired or "no release"
+    return f"all {len(status.hosts)} targets: {live}"

@@ -1,0 +1,181 @@
+"""Mirrors: bare repositories on this machine or behind a connection, and what is pushed to and fetched from them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import RepositoryError
+from ..core.release import OBJECT_ID
+from ..core.text import printable
+from .repository import Outcome, Repository, reason
+from .source import Source
+from .wire import Wire
+
+PUSH = re.compile(r"(?P<object>[0-9a-f]{40}|[0-9a-f]{64}):(?P<ref>refs/[A-Za-z0-9._/-]+)")
+FETCH = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64}|refs/[A-Za-z0-9._/-]+):refs/skein/[A-Za-z0-9._/-]+")
+IMMUTABLE = ("refs/skein/releases/", "refs/tags/")
+SERVICES = {"push": "git-receive-pack {}", "fetch": "env GIT_PROTOCOL=version=2 git-upload-pack {}"}
+LIST_DEADLINE_S = 30.0
+NOT_FOUND = 127
+"""The exit status of a shell for a command that does not exist (POSIX)."""
+
+
+class Mirror:
+    """One bare repository: behind ``connection``, a fabric.Connection, or on this machine where that is None."""
+
+    def __init__(self, name: str, path: str, connection: Any | None) -> None:
+        self.name, self.path, self._connection = name, path, connection
+        self._cancelled = threading.Event()
+
+    @property
+    def where(self) -> str:
+        """The mirror as messages name it."""
+        return f"{self.name}:{self.path}"
+
+    def refs(self, prefix: str, deadline_s: float = LIST_DEADLINE_S) -> dict[str, str]:
+        """Return the refs that begin with ``prefix``, with their object ids; raise RepositoryError."""
+        wanted = prefix.rstrip("*")
+        listed = self._talk(Repository(None), ("ls-remote", "--refs"), (f"{wanted}*",), deadline_s)
+        found = {}
+        for line in listed.text.splitlines():
+            oid, _, ref = line.partition("\t")
+            if not OBJECT_ID.fullmatch(oid):
+                raise RepositoryError(f"{self.where} gave a list of refs that is none: {printable(line, 80)}")
+            if ref.startswith(wanted):
+                found[ref] = oid
+        return found
+
+    def push(self, source: Source, refspecs: Sequence[str], deadline_s: float) -> None:
+        """Bring objects and refs, all refs or none, and look afterwards that they are there.
+
+        Each refspec is ``<object id>:<full ref>``. Nothing is ever forced; a release or a tag that stands there with
+        another object is refused even where git would call the change a fast-forward. Raise RepositoryError.
+        """
+        end = time.monotonic() + deadline_s
+        wanted = {match["ref"]: match["object"] for match in (_checked(PUSH, spec) for spec in refspecs)}
+        leases = [f"--force-with-lease={ref}:" for ref in wanted if ref.startswith(IMMUTABLE)]
+        options = ("--atomic", "--no-verify", "--porcelain", "--no-follow-tags", "--recurse-submodules=no")
+        self._talk(source.private, ("push", *options, *leases), tuple(refspecs), deadline_s)
+        for prefix in sorted({ref.rpartition("/")[0] + "/" for ref in wanted}):
+            there = self.refs(prefix, max(1.0, end - time.monotonic()))
+            lacking = [ref for ref, oid in wanted.items() if ref.startswith(prefix) and there.get(ref) != oid]
+            if lacking:
+                raise RepositoryError(f"{self.where} took the push and has not {', '.join(lacking)}: look at its hooks")
+
+    def fetch(self, source: Source, refspecs: Sequence[str], deadline_s: float) -> None:
+        """Bring what the mirror has into the source's private repository, never over another ref's object.
+
+        Each refspec is ``<object id or full ref>:<full ref under refs/skein/>``. Raise RepositoryError.
+        """
+        for spec in refspecs:
+            _checked(FETCH, spec)
+        options = ("--atomic", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
+        self._talk(source.private, ("fetch", "--quiet", *options), tuple(refspecs), deadline_s)
+
+    def cancel(self) -> None:
+        """End what is under way in other threads, now, with a RepositoryError there; the mirror is of no use after."""
+        self._cancelled.set()
+
+    def _talk(
+        self, repository: Repository, command: tuple[str, ...], operands: tuple[str, ...], deadline_s: float
+    ) -> Outcome:
+        talk = self._talk_here if self._connection is None else self._talk_there
+        try:
+            return talk(repository, command, operands, deadline_s)
+        except TimeoutError:
+            ended = "was cancelled" if self._cancelled.is_set() else f"was not done after {deadline_s:g} s"
+            message = f"{command[0]} with {self.where} {ended}: is it reachable, and its disk in order?"
+            raise RepositoryError(message) from None
+
+    def _talk_here(
+        self, repository: Repository, command: tuple[str, ...], operands: tuple[str, ...], deadline_s: float
+    ) -> Outcome:
+        if not (Path(self.path) / "HEAD").is_file():
+            raise self._missing()
+        outcome = repository.attempt(
+            *(*command, "--end-of-options", self.path, *operands),
+            environment={"GIT_ALLOW_PROTOCOL": "file"},
+            isolated=False,  # the user's safe.directory says whose repositories git may work in
+            deadline_s=deadline_s,
+            cancelled=self._cancelled,
+        )
+        if outcome.status:
+            raise self._failed(command[0], outcome, "")
+        return outcome
+
+    def _talk_there(
+        self, repository: Repository, command: tuple[str, ...], operands: tuple[str, ...], deadline_s: float
+    ) -> Outcome:
+        end = time.monotonic() + deadline_s
+        service = SERVICES["push" if command[0] == "push" else "fetch"].format(shlex.quote(self.path))
+        with Wire(self._connection, service, deadline_s) as wire:
+            outcome = repository.attempt(
+                *(*command, "--end-of-options", f"fd::{wire.fileno()}", *operands),
+                environment={"GIT_ALLOW_PROTOCOL": "fd"},
+                deadline_s=deadline_s,
+                cancelled=self._cancelled,
+                pass_fds=(wire.fileno(),),
+            )
+            if outcome.status == 0:
+                return outcome
+            status = None if wire.trouble else wire.status(min(2.0, max(0.0, end - time.monotonic())))
+        if wire.trouble:
+            raise RepositoryError(f"no channel to {self.name} for git: {printable(wire.trouble)}")
+        if status == NOT_FOUND:
+            raise RepositoryError(f"no git on {self.name}: install it there, on the PATH of a non-interactive shell")
+        if status and self._has_no_repository(max(1.0, end - time.monotonic())):
+            raise self._missing()
+        raise self._failed(command[0], outcome, wire.errors)
+
+    def _has_no_repository(self, deadline_s: float) -> bool:
+        """Ask the host, by exit status: git's own words for it differ between versions."""
+        with Wire(self._connection, f"test -f {shlex.quote(self.path + '/HEAD')}", deadline_s) as probe:
+            return probe.status(min(2.0, deadline_s)) == 1
+
+    def _missing(self) -> RepositoryError:
+        return RepositoryError(f"no bare repository at {self.where}: run `fab setup --env ENV`")
+
+    def _failed(self, verb: str, outcome: Outcome, remote: str) -> RepositoryError:
+        """Say why, from the lines that are made for programs (git-push(1), --porcelain) and what hooks said."""
+        rejected = [line.split("\t", 2) for line in outcome.text.splitlines() if line.startswith("!\t")]
+        parts = [f"{fields[1].partition(':')[2]} {fields[2]}" for fields in rejected if len(fields) == 3]
+        parts = [part for part in parts if not part.endswith("(atomic push failed)")] or parts
+        said = [line for line in outcome.errors.splitlines() if line.startswith("remote:")] if parts else []
+        why = "; ".join([*parts, *said]) or f"{reason(remote)} {reason(outcome.errors)}"
+        why = why.replace("(stale info)", "(it stands there already, for another object)")
+        return RepositoryError(f"{verb} with {self.where} failed: {printable(why, 600)}")
+
+
+def push_all(
+    mirrors: Sequence[Mirror], source: Source, refspecs: Sequence[str], deadline_s: float
+) -> dict[str, RepositoryError | None]:
+    """Push to all mirrors side by side; return for each its trouble, None where all is well."""
+
+    def push(mirror: Mirror) -> RepositoryError | None:
+        try:
+            mirror.push(source, refspecs, deadline_s)
+        except RepositoryError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(max_workers=max(1, len(mirrors)), thread_name_prefix="skein-push") as pool:
+        try:
+            return dict(zip([mirror.name for mirror in mirrors], pool.map(push, mirrors), strict=True))
+        except BaseException:
+            for mirror in mirrors:
+                mirror.cancel()
+            raise
+
+
+def _checked(grammar: re.Pattern[str], spec: str) -> re.Match[str]:
+    match = grammar.fullmatch(spec)
+    if not match:
+        raise ValueError(f"{spec!r} is no refspec for a mirror: nothing may be forced, deleted or left to a default")
+    return match

@@ -1,0 +1,23 @@
+"""Floor 1: how the bytes of a release reach a target. One file per transport, one small protocol."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..core.hosts import Host
+from ..core.release import Release
+from ..core.requests import MirrorUrl, Request
+
+
+class Transport(Protocol):
+    """Brings the objects of a release to a target; staging, checking and flipping are the same for all."""
+
+    @property
+    def name(self) -> str:
+        """What the configuration calls it."""
+
+    def bring(self, release: Release, host: Host) -> tuple[Request, ...]:
+        """Return the requests after which the target has the release commit, complete."""
+
+    def mirrors_for(self, host: Host) -> tuple[MirrorUrl, ...]:
+        """Return where the target would fetch from, nearest first; nothing for a transport without mirrors."""

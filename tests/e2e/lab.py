@@ -1,0 +1,299 @@
+"""A fleet of real OpenSSH hosts on one Linux machine: namespaces, no containers, nothing of the machine itself changed.
+
+A machine of the lab is one sshd that is process 1 of its own network, mount, process and host name namespaces. The
+namespaces have no names, so they go with that process, and the process goes with the test run, even a killed one: two
+labs can never meet, and nothing but a small disk's mount can outlive a crash (the next lab sweeps that away).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import lab_files as files
+import lab_spaces as spaces
+from lab_files import UID, LabError
+from lab_spaces import PATH, missing
+
+__all__ = ["Lab", "LabError", "missing"]
+
+PRIVATE = ("srv", "home", "root", "tmp", "etc")  # what `Lab.path` can reach; /run is private too, and new at each boot
+
+# Everything is bound before /root and /tmp are covered, for the lab itself or the checkout may lie under them.
+BOOT = """
+set -e
+cd "$1"; owner=$2 name=$3; shift 3
+mount -t proc proc /proc
+hostname "$name"
+for path; do mount -c --bind "$path" "./$path"; done
+for file in passwd group shadow hosts; do mount -c --bind "./etc/$file" "/etc/$file"; done
+mount -t tmpfs -o mode=755 skein-lab /run
+mkdir -m 755 /run/sshd /run/lock
+echo "$owner" >/run/skein-lab
+for folder in etc/ssh srv home root tmp; do mount -c --rbind "./$folder" "/$folder"; done
+cd /
+echo ready
+exec "$(command -v sshd)" -D -e
+"""
+HUB = 'set -e; mount -t tmpfs skein-lab /run; echo "$1" >/run/skein-lab; echo ready; exec sleep infinity'
+
+
+class Lab:
+    """Server, mirrors and targets as a context manager; every machine listens with a stock sshd on port 22.
+
+    ``root`` must not exist or be empty; the machines' files live under ``root/<machine>``. ``small_disk`` gives a
+    target a /srv of its own size, in words of tmpfs: ``{"web-05": "20M,nr_inodes=500"}``. ``visible`` are folders of
+    the real machine that server-1 sees under their own path though /root, /home or /tmp are private there; by default
+    this Python and this checkout, so that the operator's commands run. A failure to build raises LabError.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        targets: int = 12,
+        mirrors: int = 2,
+        *,
+        small_disk: Mapping[str, str] | None = None,
+        visible: Sequence[Path] | None = None,
+    ) -> None:
+        self.root = root.resolve()
+        self.server = "server-1"
+        self.mirrors = [f"mirror-{number}" for number in range(1, mirrors + 1)]
+        self.targets = [f"web-{number:02d}" for number in range(1, targets + 1)]
+        self.machines = [self.server, *self.mirrors, *self.targets]
+        self.small_disk = dict(small_disk or {})
+        checkout = Path(__file__).resolve().parents[2]
+        self.visible = [Path(sys.prefix), Path(sys.base_prefix), checkout] if visible is None else list(visible)
+        self._owner = spaces.owner()
+        self._on: dict[str, subprocess.Popen[str]] = {}  # machine, or "" for the hub with the bridge: its process 1
+        self._handles: dict[str, list[subprocess.Popen[str]]] = {machine: [] for machine in self.machines}
+        self._spawner = spaces.Spawner()
+
+    def __enter__(self) -> Lab:
+        spaces.sweep()
+        try:
+            files.build(self.root, self.addresses, self.mirrors, self.visible)
+            for machine, size in self.small_disk.items():
+                options = f"mode=755,uid={UID},gid={UID},size={size}"
+                spaces.call("mount", "-t", "tmpfs", "-o", options, self._owner, str(self.path(machine, "/srv")))
+            self._on[""] = self._spawner.first(["unshare", "-n", "-m", "-u", "sh", "-c", HUB, "sh", self._owner])
+            self._ready("")
+            self._hub("link add name br0 type bridge", "link set br0 up")
+            self._boot(self.machines)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill every process of the lab and unmount the small disks; the files stay, for whoever looks for a cause."""
+        for first in self._on.values():
+            first.kill()
+        for machine in list(self._on):
+            self._reap(machine)
+        for handles in self._handles.values():
+            for process in handles:
+                _close_streams(process)
+        for machine in self.small_disk:
+            subprocess.run(["umount", "-l", self.path(machine, "/srv")], capture_output=True, check=False)
+        self._spawner.close()
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Every machine's address, which exists only inside the lab."""
+        groups = ([self.server], self.mirrors, self.targets)
+        return {
+            machine: f"10.77.{2 * group + place // 250}.{place % 250 + 1}"
+            for group, machines in enumerate(groups)
+            for place, machine in enumerate(machines)
+        }
+
+    def path(self, machine: str, inside: str) -> Path:
+        """Return where a machine's path is found from outside; only the private folders have such a place."""
+        relative = Path(inside.lstrip("/"))
+        if machine not in self.machines or relative.parts[:1] not in [(name,) for name in PRIVATE]:
+            raise LabError(f"{machine}:{inside} has no place outside; the private folders are {', '.join(PRIVATE)}")
+        return self.root / machine / relative
+
+    def run(
+        self,
+        machine: str,
+        argv: Sequence[str],
+        user: str = "root",
+        env: Mapping[str, str] | None = None,
+        input: str | None = None,  # noqa: A002  the name that subprocess.run has for it
+        timeout: float = 120,
+        check: bool = True,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on a machine to its end; a CalledProcessError carries what the command said as a note."""
+        stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+        with self.popen(machine, argv, user, env, stdin=stdin) as process:
+            try:
+                out, err = process.communicate(input, timeout)
+            except BaseException:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
+        done = subprocess.CompletedProcess(list(argv), process.returncode, out, err)
+        if check and done.returncode != 0:
+            error = subprocess.CalledProcessError(done.returncode, done.args, out, err)
+            error.add_note(f"on {machine} as {user}:\n{out[-2000:]}{err[-4000:]}")
+            raise error
+        return done
+
+    def popen(
+        self,
+        machine: str,
+        argv: Sequence[str],
+        user: str = "root",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        stdin: Any = subprocess.DEVNULL,
+        stdout: Any = subprocess.PIPE,
+        stderr: Any = subprocess.PIPE,
+    ) -> subprocess.Popen[str]:
+        """Start a command on a machine, in a clean environment, at the user's home; the handle's pid is the command.
+
+        Every step on the way there is an exec, and the command leads its own process group: a test may kill either.
+        """
+        home = "/root" if user == "root" else f"/home/{user}"
+        variables = {"PATH": PATH, "HOME": home, "USER": user, "LOGNAME": user, "LANG": "C.UTF-8", **(env or {})}
+        become = [] if user == "root" else ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+        clean = ["env", "-i", "-C", cwd or home, *(f"{name}={value}" for name, value in variables.items())]
+        enter = ["nsenter", "-t", str(self._first(machine)), "-m", "-n", "-u"]
+        streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        process = self._spawner.inside(self._first(machine), [*enter, *become, *clean, *argv], **streams)
+        self._handles[machine] = [each for each in self._handles[machine] if not _is_done(each)] + [process]
+        return process
+
+    def power_off(self, machine: str) -> None:
+        """Pull the plug: the link goes first, so nobody is told; then every process. Disks stay, /run does not."""
+        first = self._on[machine]
+        self.cut(machine)
+        first.kill()
+        self._reap(machine)
+
+    def power_on(self, machine: str) -> None:
+        """Start the machine again and return when its sshd listens."""
+        if machine in self._on:
+            raise LabError(f"{machine} is on; power_off comes first")
+        with contextlib.suppress(LabError):  # the old link is there until the kernel has cleared the old namespace away
+            self._hub(f"link del {machine}")
+        self._boot([machine])
+
+    def cut(self, machine: str) -> None:
+        """Take the machine's link down; nothing is killed and nobody is told."""
+        self._hub(f"link set {machine} down")
+
+    def mend(self, machine: str) -> None:
+        """Put the link up again."""
+        self._hub(f"link set {machine} up")
+
+    def change_host_key(self, machine: str) -> None:
+        """Give the machine another host key, as a reinstallation would; sessions that are open stay."""
+        self._rekey(machine, lambda: files.change_host_key(self.root / machine))
+
+    def restore_host_key(self, machine: str) -> None:
+        """Give the machine its first host key back."""
+        self._rekey(machine, lambda: files.restore_host_key(self.root / machine))
+
+    def processes(self, machine: str) -> list[tuple[int, list[str]]]:
+        """List the machine's processes, zombies left out, as (pid as seen from outside, argv)."""
+        return spaces.processes(self._first(machine))
+
+    def fill(self, machine: str, path: str) -> Path:
+        """Write a file until the small disk that it lies on has no byte left; deleting it makes the room again."""
+        place = self.path(machine, path)
+        if place.parent.stat().st_dev == self.root.stat().st_dev:
+            raise LabError(f"{machine}:{path} is on no small disk; give {machine} one with small_disk")
+        with place.open("wb", buffering=0) as file:
+            for size in (1 << 20, 1 << 12, 1):
+                try:
+                    while True:
+                        file.write(b"\xff" * size)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+        return place
+
+    def _first(self, machine: str) -> int:
+        if machine not in self._on:
+            raise LabError(f"{machine} is off, or no machine of this lab")
+        return self._on[machine].pid
+
+    def _boot(self, machines: Sequence[str]) -> None:
+        before = {machine: files.listens(self.root / machine) for machine in machines}
+        for machine in machines:
+            self._on[machine] = self._start(machine)
+        for machine in machines:
+            self._ready(machine)
+        for machine in machines:
+            peer = f"peer name eth0 address {self._hardware(machine)} netns {self._first(machine)}"
+            self._hub(f"link add name {machine} type veth {peer}", f"link set {machine} master br0 up")
+        for machine in machines:
+            address = f"addr add {self.addresses[machine]}/16 dev eth0"
+            spaces.ip(self._first(machine), address, "link set eth0 up", "link set lo up")
+        for machine in machines:
+            self._await_sshd(machine, before[machine])
+
+    def _hardware(self, machine: str) -> str:
+        """Return a MAC address that a restart keeps, as hardware does; or others would ask for the old one a while."""
+        return "02:00:" + ":".join(f"{int(part):02x}" for part in self.addresses[machine].split("."))
+
+    def _start(self, machine: str) -> subprocess.Popen[str]:
+        home = self.root / machine
+        visible = files.hidden(self.visible) if machine == self.server else []
+        boot = ["sh", "-c", BOOT, "sh", str(home), self._owner, machine, *map(str, visible)]
+        argv = ["unshare", "-n", "-m", "-u", "--propagation", "private", *boot]
+        with (home / "sshd.log").open("a") as log:
+            return self._spawner.first(argv, stderr=log)
+
+    def _ready(self, machine: str) -> None:
+        out = self._on[machine].stdout
+        if out is None or out.readline() != "ready\n":
+            raise LabError(f"{machine or 'the hub'} did not start; see {self.root / machine / 'sshd.log'}")
+
+    def _await_sshd(self, machine: str, before: int) -> None:
+        files.wait_until(lambda: files.listens(self.root / machine) > before, f"sshd of {machine} listens", 30)
+
+    def _rekey(self, machine: str, change: Callable[[], None]) -> None:
+        before = files.listens(self.root / machine)
+        change()
+        os.kill(self._first(machine), signal.SIGHUP)
+        self._await_sshd(machine, before)
+
+    def _reap(self, machine: str) -> None:
+        """Wait for a killed machine; its first process ends only after those whose parent we are have been reaped."""
+        for process in self._handles.get(machine, []):
+            process.wait(30)
+        first = self._on.pop(machine)
+        first.wait(30)
+        _close_streams(first)
+
+    def _hub(self, *commands: str) -> None:
+        spaces.ip(self._first(""), *commands)
+
+
+def _streams(process: subprocess.Popen[str]) -> list[Any]:
+    return [stream for stream in (process.stdin, process.stdout, process.stderr) if stream is not None]
+
+
+def _is_done(process: subprocess.Popen[str]) -> bool:
+    return process.returncode is not None and all(stream.closed for stream in _streams(process))
+
+
+def _close_streams(process: subprocess.Popen[str]) -> None:
+    for stream in _streams(process):
+        with contextlib.suppress(OSError):
+            stream.close()
