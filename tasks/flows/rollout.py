@@ -164,7 +164,7 @@ class Rollout:
     def report(self, exit_code: int, headline: str) -> Report:
         """Make the report from where every host stands now."""
         environment = self.hands.settings.environment
-        step = f"fab rollback --env {environment} puts back what was live before"
+        step = f"invoke status --env {environment} shows what is live; fab rollback --env {environment} goes one back"
         if exit_code in (5, 12):
             step = "mend the targets named above, then run the same command again: it touches only those"
         elif exit_code == 10:

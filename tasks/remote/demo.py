@@ -66,7 +66,7 @@ class DemoFleet:
         table["ssh"] |= {"config_file": "/dev/null", "user": getpass.getuser()}
         for mirror in table["mirrors"]:
             name = mirror["host"]["name"]
-            path = str(self._fleet.home(name) / "www.git")
+            path = str(self.root / "fleet" / "hosts" / name / "www.git")
             mirror |= {"host": self._entry(name), "path": path, "url": path}
         for name, group in table["targets"]["groups"].items():
             members = [host.name for host in self._configured.hosts if host.group == name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -110,7 +109,7 @@ def test_several_connections_and_channels_serve_at_once(fleet: EmbeddedFleet, co
 
 
 def test_twenty_megabytes_go_there_and_back_unchanged_and_bounded(fleet: EmbeddedFleet, connector: Connector) -> None:
-    payload, page = random.Random(7).randbytes(20_000_000), os.sysconf("SC_PAGESIZE")
+    payload, page = os.urandom(20_000_000), os.sysconf("SC_PAGESIZE")
     digest, before = hashlib.sha256(), int(Path("/proc/self/statm").read_text().split()[1])
     with connector.open(at(fleet)) as connection:
         channel = connection.transport.open_session()
