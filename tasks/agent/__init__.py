@@ -1,1 +1,1 @@
-"""The program that runs on hub, mirrors and targets: Python 3.8, standard library and git only; imports nothing of ours."""
+"""The program that runs on hub, mirrors and targets: Python 3.8, standard library and git; imports nothing of ours."""

@@ -1,15 +1,22 @@
 """The first text that a host runs: find the installed agent, or ask for its sources and run them from memory.
 
-Sent over standard input and executed by ``python3 -I -S -c``; arguments are its length, ``deploy_to`` (or a dash) and the
-agent's hash. Read-only requests thus leave nothing on the host.
+Sent over standard input and executed by ``python3 -I -S -c``; arguments are its length, ``deploy_to`` (or a dash) and
+the agent's hash. Read-only requests thus leave nothing on the host.
 """
+
+from __future__ import annotations
 
 import os
 import sys
 from importlib.machinery import ModuleSpec
 
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Dict, Optional
 
-def take(count):
+
+def take(count: int) -> bytes:
     """Read exactly ``count`` bytes from standard input."""
     data = b""
     while len(data) < count:
@@ -20,7 +27,7 @@ def take(count):
     return data
 
 
-def take_line():
+def take_line() -> bytes:
     """Read one line from standard input, byte by byte: what follows it belongs to somebody else."""
     line = b""
     while not line.endswith(b"\n"):
@@ -31,25 +38,25 @@ def take_line():
 class Finder:
     """Imports the agent's modules from texts in memory."""
 
-    def __init__(self, texts):
+    def __init__(self, texts: Dict[str, str]) -> None:
         self.texts = texts
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Optional[ModuleSpec]:
         """Return the module's spec, or None where it is not the agent's."""
         if name == "agent":
             return ModuleSpec(name, self, is_package=True)
         return ModuleSpec(name, self) if name.startswith("agent.") and name[6:] in self.texts else None
 
-    def create_module(self, spec):
+    def create_module(self, spec: ModuleSpec) -> None:
         """Let Python make the module."""
 
-    def exec_module(self, module):
+    def exec_module(self, module: ModuleType) -> None:
         """Run the module's text."""
         text = self.texts.get(module.__name__[6:] or "__init__", "")
         exec(compile(text, "<skein %s>" % module.__name__, "exec"), module.__dict__)  # noqa: S102 - that is what it is for
 
 
-def start(home, digest):
+def start(home: str, digest: str) -> None:
     """Import the agent and serve."""
     folder = os.path.join(os.path.expanduser(home), ".skein", "agent", digest)
     texts = None
@@ -72,6 +79,6 @@ def start(home, digest):
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 8):  # noqa: UP036 - the host's Python, not ours
+    if sys.version_info < (3, 8):
         sys.exit("skein needs python 3.8 or newer on this host, and found " + sys.version.split()[0])
     start(sys.argv[2], sys.argv[3])

@@ -1,17 +1,23 @@
 """Named places where a test may make a program die, fail or stop; off unless one is armed.
 
-``SKEIN_FAILPOINT=name[@host][:occurrence[:action]]`` arms one: at the n-th passage (default 1) the program is killed with
-SIGKILL (``kill``, the default), raises OSError (``error``), or stops until it gets SIGCONT (``pause``). Names of the
-deployer begin with ``deploy.``, those of the program on the hosts with ``agent.``.
+``SKEIN_FAILPOINT=name[@host][:occurrence[:action]]`` arms one: at the n-th passage (default 1) the program is killed
+with SIGKILL (``kill``, the default), raises OSError (``error``), or stops until it gets SIGCONT (``pause``). Names of
+the deployer begin with ``deploy.``, those of the program on the hosts with ``agent.``.
 """
+
+from __future__ import annotations
 
 import os
 import signal
 
-_armed = None  # [name, passages left, action]
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Optional, Tuple
+
+_name, _action, _left = "", "", 0
 
 
-def parse(text):
+def parse(text: str) -> Tuple[str, Optional[str], int, str]:
     """Split a specification into (name, host or None, occurrence, action); raise ValueError where it is malformed."""
     name, _, rest = text.partition(":")
     occurrence, _, action = (rest or "1").partition(":")
@@ -22,21 +28,19 @@ def parse(text):
     return name, host or None, int(occurrence), action
 
 
-def arm(text):
+def arm(text: str) -> None:
     """Arm the failpoint that ``text`` specifies; with an empty text, none."""
-    global _armed
-    _armed = None
-    if text:
-        name, _, occurrence, action = parse(text)
-        _armed = [name, occurrence, action]
+    global _name, _action, _left
+    _name, _, _left, _action = parse(text) if text else ("", None, 0, "")
 
 
-def failpoint(name):
+def failpoint(name: str) -> None:
     """Pass the place called ``name``."""
-    if _armed is None or _armed[0] != name:
+    global _left
+    if _name != name:
         return
-    _armed[1] -= 1
-    if _armed[1] == 0:
-        if _armed[2] == "error":
+    _left -= 1
+    if _left == 0:
+        if _action == "error":
             raise OSError("failpoint " + name)
-        os.kill(os.getpid(), signal.SIGKILL if _armed[2] == "kill" else signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGKILL if _action == "kill" else signal.SIGSTOP)

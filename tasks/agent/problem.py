@@ -1,15 +1,22 @@
 """What the agent says instead of a traceback."""
 
 
-class Problem(Exception):
+from __future__ import annotations
+
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Union
+
+
+class Problem(Exception):  # noqa: N818 - a word of the protocol
     """A request that cannot be met. ``code`` is a stable word for programs, the message is for people."""
 
-    def __init__(self, code, message):
+    def __init__(self, code: str, message: str) -> None:
         Exception.__init__(self, message)
         self.code = code
 
 
-def explain(error):
+def explain(error: OSError) -> Problem:
     """Turn an OSError into a Problem whose message names the path and says what the error means."""
     import errno
 
@@ -18,13 +25,14 @@ def explain(error):
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Problem("disk-full", "no space or no inode left on the disk%s: free some, then run again" % where)
     if error.errno in (errno.EACCES, errno.EPERM):
-        return Problem("permission", "permission denied%s: give the ssh user that directory, or set targets.become" % where)
+        told = "permission denied%s: give the ssh user that directory, or set targets.become"
+        return Problem("permission", told % where)
     if error.errno == errno.EROFS:
         return Problem("read-only", "the file system is mounted read-only%s" % where)
     return Problem("os-error", "%s%s" % (error.strerror or error, where))
 
 
-def os_text(path):
+def os_text(path: Union[str, bytes, int]) -> str:
     """Return a path as text that survives JSON, whatever bytes it has."""
     if isinstance(path, int):
         return "descriptor %d" % path

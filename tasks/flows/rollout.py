@@ -40,7 +40,8 @@ class Rollout:
         self.stage(waiting)
         verdict = self.verdict()
         if verdict:
-            return self.report(5, f"nothing changed: {verdict} before the flip")
+            locked = any(error.code == "locked" for error in self.failures.values())
+            return self.report(4 if locked else 5, f"nothing changed: {verdict} before the flip")
         staged = [name for name in waiting if name not in self.failures]
         decision = self.decide()
         self.hands.failpoint("deploy.barrier")
@@ -165,7 +166,7 @@ class Rollout:
         """Make the report from where every host stands now."""
         environment = self.hands.settings.environment
         step = f"invoke status --env {environment} shows what is live; fab rollback --env {environment} goes one back"
-        if exit_code in (5, 12):
+        if exit_code in (4, 5, 12):
             step = "mend the targets named above, then run the same command again: it touches only those"
         elif exit_code == 10:
             step = f"mend the cause, then deploy again; invoke status --env {environment} shows what is live"

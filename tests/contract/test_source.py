@@ -262,16 +262,21 @@ def test_attributes_filters_and_hooks_change_and_run_nothing(site: Path, tmp_pat
     assert git(site, "cat-file", "-t", f"refs/tags/{release.tag}") == "tag"
 
 
-def test_replace_refs_and_grafts_are_not_seen(site: Path, opened: Open) -> None:
+@pytest.mark.parametrize("lie", ["replace", "graft"])
+def test_replace_refs_and_grafts_are_not_seen(site: Path, opened: Open, lie: str) -> None:
     first = git(site, "rev-parse", "HEAD")
     (site / "index.php").write_text("evil")
+    commit(site, "before")
     evil = commit(site, "evil")
     git(site, "reset", "-q", "--hard", first)
     (site / "index.php").write_text("two")
     second = commit(site, "two")
-    git(site, "replace", second, evil)
-    (site / ".git/info").mkdir(exist_ok=True)
-    (site / ".git/info/grafts").write_text(f"{second} {evil}\n")
+    if lie == "replace":
+        git(site, "replace", second, evil)
+    else:
+        (site / ".git/info").mkdir(exist_ok=True)
+        (site / ".git/info/grafts").write_text(f"{second} {evil}\n")
+    assert git(site, "rev-parse", "main~1") != first, "developers see the lie"
     source = opened(site)
     assert source.resolve("main~1") == first
     assert files(source, source.tree_of(source.resolve(None))) == {"index.php": b"two"}

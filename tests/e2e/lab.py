@@ -209,8 +209,8 @@ class Lab:
         self._rekey(machine, lambda: files.restore_host_key(self.root / machine))
 
     def processes(self, machine: str) -> list[tuple[int, list[str]]]:
-        """List the machine's processes, zombies left out, as (pid as seen from outside, argv)."""
-        return spaces.processes(self._first(machine))
+        """List the machine's processes, zombies left out, as (pid as seen from outside, argv); none where it is off."""
+        return spaces.processes(self._first(machine)) if machine in self._on else []
 
     def fill(self, machine: str, path: str) -> Path:
         """Write a file until the small disk that it lies on has no byte left; deleting it makes the room again."""
