@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from .core.errors import SkeinError, UsageError
+from .core.errors import SkeinError
 
 if TYPE_CHECKING:
     from ._desk import Desk
@@ -48,8 +48,7 @@ class Options:
 def desk(c: Context, options: Options) -> Iterator[Desk]:
     """Give a task its desk; turn whatever ends it into a message and its exit code."""
     try:
-        if hasattr(c, "host"):
-            raise UsageError("-H would run the whole story once per host: name targets with --only instead")
+        refuse_host(c)
         from ._desk import Desk
 
         with Desk(options) as ready:
@@ -61,6 +60,12 @@ def desk(c: Context, options: Options) -> Iterator[Desk]:
         raise _exit(
             options, 130, f"interrupted: {told}; run the same command again, or look with invoke status"
         ) from error
+
+
+def refuse_host(c: Context) -> None:
+    """End with 2 where fab was given -H: it would run a task once per host, and there on its own terms."""
+    if hasattr(c, "host"):
+        raise Exit("skein: -H would run the whole story once per host: name targets with --only instead", code=2)
 
 
 def _exit(options: Options, code: int, message: str) -> Exit:

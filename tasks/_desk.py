@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import getpass
 import os
+import platform
 import secrets
-import socket
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -110,7 +110,9 @@ class Desk:
         self._mirrors.make()
         if not self._source.tags():
             self.progress.say("the demo's first version:")
-            self._deploy(self.demo.first_version, snapshot=False)
+            first = self._deploy(self.demo.first_version, snapshot=False)
+            if first.exit_code:
+                self._end(first)
             self.progress.say("the demo's second version:")
 
     def _deploy(self, ref: str | None, *, snapshot: bool) -> Report:
@@ -178,7 +180,7 @@ class Desk:
     @cached_property
     def _mirrors(self) -> MirrorSet:
         servers = [mirror.server for mirror in self.settings.mirrors if mirror.server]
-        return MirrorSet(self.settings, self._fleet(servers, {}, None), self._source)
+        return MirrorSet(self.settings, self._fleet(servers, {}, None), lambda: self._source)
 
     @cached_property
     def _source(self) -> Source:
@@ -230,8 +232,15 @@ class Desk:
 def operator() -> str:
     """Return who is at work: SKEIN_OPERATOR, SUDO_USER, what CI says, or the login; and the machine."""
     known = (os.environ.get(name) for name in ("SKEIN_OPERATOR", "SUDO_USER", *CI_VARIABLES))
-    who = next(filter(None, known), None) or getpass.getuser()
-    return printable(f"{who}@{socket.gethostname()}", 100)
+    who = next(filter(None, known), None) or _login()
+    return printable(f"{who}@{platform.node()}", 100)
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no entry in passwd
+        return f"uid-{os.getuid()}"
 
 
 def _state() -> Path:

@@ -11,6 +11,8 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from ._cli import refuse_host
+
 ROOT = Path(__file__).resolve().parent.parent
 CALL = re.compile(r"\bfailpoint\(\"((?:agent|deploy)\.[a-z_.]+)\"\)")
 
@@ -30,6 +32,7 @@ def failpoints(c: Context) -> None:
 @task(name="test", help={"only": "a part of the tests, as pytest's -k takes it"})
 def run_tests(c: Context, only: str = "") -> None:
     """Run lint, types and all tests; installs sshd, git and iproute2 where it may and they are missing."""
+    refuse_host(c)
     commands = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
     commands.append(["pytest", "-q", *(["-k", only] if only else [])])
     failed = []

@@ -4,9 +4,9 @@ Sent over standard input and executed by ``python3 -I -S -c``; arguments are its
 the agent's hash. Read-only requests thus leave nothing on the host.
 """
 
-from __future__ import annotations
-
+import importlib
 import os
+import signal
 import sys
 from importlib.machinery import ModuleSpec
 
@@ -14,6 +14,8 @@ TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
     from types import ModuleType
     from typing import Dict, Optional
+
+START_S = 60
 
 
 def take(count: int) -> bytes:
@@ -38,10 +40,10 @@ def take_line() -> bytes:
 class Finder:
     """Imports the agent's modules from texts in memory."""
 
-    def __init__(self, texts: Dict[str, str]) -> None:
+    def __init__(self, texts: "Dict[str, str]") -> None:
         self.texts = texts
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> Optional[ModuleSpec]:
+    def find_spec(self, name: str, path: object = None, target: object = None) -> "Optional[ModuleSpec]":
         """Return the module's spec, or None where it is not the agent's."""
         if name == "agent":
             return ModuleSpec(name, self, is_package=True)
@@ -50,18 +52,32 @@ class Finder:
     def create_module(self, spec: ModuleSpec) -> None:
         """Let Python make the module."""
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module: "ModuleType") -> None:
         """Run the module's text."""
         text = self.texts.get(module.__name__[6:] or "__init__", "")
         exec(compile(text, "<skein %s>" % module.__name__, "exec"), module.__dict__)  # noqa: S102 - that is what it is for
 
 
+def is_installed(folder: str) -> bool:
+    """Tell whether the agent can be imported from ``folder``; one that is damaged is sent and installed anew."""
+    if not os.path.isdir(folder):
+        return False
+    sys.path.insert(0, folder)
+    try:
+        importlib.import_module("agent.main")
+    except Exception:  # noqa: BLE001 - a damaged file can raise anything
+        sys.path.remove(folder)
+        for name in [name for name in sys.modules if name.split(".")[0] == "agent"]:
+            del sys.modules[name]
+        return False
+    return True
+
+
 def start(home: str, digest: str) -> None:
     """Import the agent and serve."""
-    folder = os.path.join(os.path.expanduser(home), ".skein", "agent", digest)
-    texts = None
-    if home != "-" and os.path.isdir(folder):
-        sys.path.insert(0, folder)
+    sys.dont_write_bytecode = True  # a request that only looks leaves nothing behind, not even this
+    if home != "-" and is_installed(os.path.join(os.path.expanduser(home), ".skein", "agent", digest)):
+        texts = None
         os.write(1, b"ready\n")
     else:
         import hashlib
@@ -72,13 +88,13 @@ def start(home: str, digest: str) -> None:
         if hashlib.sha256(data).hexdigest() != digest:
             sys.exit("the agent's sources arrived damaged")
         texts = json.loads(data)
-        sys.meta_path.insert(0, Finder(texts))
-    from agent import main
-
+        sys.meta_path.insert(0, Finder(texts))  # type: ignore[arg-type]  # typeshed wants its own base class
+    main = importlib.import_module("agent.main")
     main.serve(digest, texts)
 
 
 if __name__ == "__main__":
     if sys.version_info < (3, 8):
         sys.exit("skein needs python 3.8 or newer on this host, and found " + sys.version.split()[0])
+    signal.alarm(START_S)  # nobody must wait for ever for a deployer that is gone; the session's lease follows
     start(sys.argv[2], sys.argv[3])

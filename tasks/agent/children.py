@@ -1,5 +1,9 @@
-"""Running other programs: argument lists, own process group, bounded output, a deadline, no child that outlives us."""
+"""Running other programs: argument lists, own process group, a deadline, no child that outlives us."""
 
+from __future__ import annotations
+
+import contextlib
+import errno
 import os
 import selectors
 import signal
@@ -8,56 +12,97 @@ import time
 
 from .problem import Problem
 
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Dict, List, Optional, Sequence, Tuple
+
+    from .wire import Wire
+
 TAIL = 4096
 LOOK_S = 0.25
-_lock_descriptor = None
+SETPRIV = "/usr/bin/setpriv"
+GROUP_GONE_S = 1.0
+_lock_descriptor: Optional[int] = None
+_guard: Optional[List[str]] = None
 
 
-def inherit(descriptor):
+def inherit(descriptor: int) -> None:
     """Let children hold the host's lock too: nobody takes it while a child of a killed agent still writes."""
     global _lock_descriptor
     _lock_descriptor = descriptor
 
 
-def run(wire, arguments, directory=None, environment=None, timeout_s=60.0, stall_s=None, feed=None):
-    """Run a program and return (exit status, standard output, tail of its standard error) as (int, bytes, str).
+def run(
+    wire: Wire,
+    arguments: Sequence[str],
+    directory: Optional[str] = None,
+    environment: Optional[Dict[str, str]] = None,
+    timeout_s: float = 60.0,
+    stall_s: Optional[float] = None,
+    foreign: bool = False,
+) -> Tuple[int, bytes, str]:
+    """Run a program and return (exit status, standard output, tail of its standard error).
 
     ``stall_s`` is how long it may print nothing at all. Past a deadline its whole process group is killed and Problem
-    "timeout" or "stalled" raised. ``feed`` becomes its standard input.
+    "timeout" or "stalled" raised. A ``foreign`` program is an operator's: of what it prints only the end is kept, and the
+    lock is not handed to it, for it may leave a daemon behind. Raises FileNotFoundError where there is no such program.
     """
-    guard = ["/usr/bin/setpriv", "--pdeathsig", "KILL"] if os.path.exists("/usr/bin/setpriv") else []
+    wire.check()
+    find(arguments[0], directory, (os.environ if environment is None else environment).get("PATH", os.defpath))
     child = subprocess.Popen(
-        guard + list(arguments),
-        stdin=subprocess.PIPE if feed is not None else subprocess.DEVNULL,
+        [*guard(), *arguments],
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=directory,
         env=environment,
         start_new_session=True,
-        pass_fds=() if _lock_descriptor is None else (_lock_descriptor,),
+        pass_fds=() if _lock_descriptor is None or foreign else (_lock_descriptor,),
     )
-    wire.children.add(child.pid)
     try:
-        if feed is not None:
-            child.stdin.write(feed)  # small: a few paths or a specification, below the size of a pipe
-            child.stdin.close()
-        output, errors = _collect(child, arguments[0], timeout_s, stall_s)
+        output, errors = _collect(wire, child, arguments[0], timeout_s, stall_s, TAIL if foreign else None)
         return child.wait(), output, errors.decode("utf-8", "replace").strip()
     finally:
         _end(child)
-        wire.children.discard(child.pid)
 
 
-def _collect(child, name, timeout_s, stall_s):
-    output, errors = [], b""
+def find(program: str, directory: Optional[str], path: str) -> None:
+    """Raise FileNotFoundError where a program is on no folder of ``path``: behind setpriv it would look like its failure."""
+    folders = [directory or ""] if "/" in program else path.split(os.pathsep)
+    if not any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders):
+        raise FileNotFoundError(errno.ENOENT, "there is no such program on this host", program)
+
+
+def guard() -> List[str]:
+    """Return the words that make the kernel kill a child with us, where this host has a setpriv that can (2.33)."""
+    global _guard
+    if _guard is None:
+        _guard = []
+        words = [SETPRIV, "--pdeathsig", "KILL"]
+        quiet = subprocess.DEVNULL
+        if os.path.exists(SETPRIV) and not subprocess.call([*words, "true"], stdin=quiet, stdout=quiet, stderr=quiet):
+            _guard = words
+    return _guard
+
+
+def _collect(
+    wire: Wire, child: subprocess.Popen[bytes], name: str, timeout_s: float, stall_s: Optional[float], most: Optional[int]
+) -> Tuple[bytes, bytes]:
+    output: List[bytes] = []
+    errors = b""
     heard = time.monotonic()
     ends_at = heard + timeout_s
     with selectors.DefaultSelector() as selector:
-        selector.register(child.stdout, selectors.EVENT_READ)
-        selector.register(child.stderr, selectors.EVENT_READ)
-        while selector.get_map():
+        for stream in (child.stdout, child.stderr):
+            if stream:
+                selector.register(stream.fileno(), selectors.EVENT_READ, stream is child.stdout)
+        while True:
+            if not selector.get_map():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(LOOK_S)
             gone = child.poll() is not None  # asked before looking: what it wrote last is then still collected
-            ready = selector.select(0 if gone else LOOK_S)
+            ready = selector.select(LOOK_S if selector.get_map() and not gone else 0)
+            wire.check()
             now = time.monotonic()
             if gone and not ready:
                 break  # a daemon that it started may hold the pipes for ever
@@ -68,24 +113,28 @@ def _collect(child, name, timeout_s, stall_s):
             elif stall_s is not None and now - heard > stall_s:
                 raise Problem("stalled", "%s had done nothing for %d seconds and was killed" % (name, stall_s))
             for key, _ in ready:
-                data = os.read(key.fileobj.fileno(), 65536)
+                data = os.read(key.fd, 65536)
                 if not data:
-                    selector.unregister(key.fileobj)
-                elif key.fileobj is child.stdout:
+                    selector.unregister(key.fd)
+                elif not key.data:
+                    errors = (errors + data)[-TAIL:]
+                elif most is None:
                     output.append(data)
                 else:
-                    errors = (errors + data)[-TAIL:]
+                    output = [(b"".join(output) + data)[-most:]]
     return b"".join(output), errors
 
 
-def _end(child):
-    """Kill the whole group of a child that has not ended by itself, and close its pipes."""
-    if child.poll() is None:
-        try:
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Kill the whole group of a child that has not ended by itself, wait until it is gone, and close its pipes."""
+    with contextlib.suppress(OSError):
+        if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
-        except OSError:
-            pass
-    child.wait()
-    for stream in (child.stdin, child.stdout, child.stderr):
+            child.wait()
+            ends_at = time.monotonic() + GROUP_GONE_S
+            while time.monotonic() < ends_at:
+                os.killpg(child.pid, 0)  # until nobody is left who could still write
+                time.sleep(0.01)
+    for stream in (child.stdout, child.stderr):
         if stream:
             stream.close()

@@ -1,124 +1,151 @@
 """The flip: one rename, refused unless turn, decision and what is live are as the deployer believes."""
 
+from __future__ import annotations
+
+import contextlib
 import errno
 import os
 import time
 
 from .children import run
 from .failpoints import failpoint
-from .place import sync_directory
+from .place import Place, sync_directory
 from .problem import Problem
 from .stage import read_manifest
 from .state import State, write_log
 
-RECORD = ("id", "turn", "kind", "by", "reason")
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Optional
+
+    from .problem import Json
+    from .wire import Wire
+
+TEXT_MOST = 200
 
 
 class Armed:
     """A link laid ready next to the real one, waiting for its rename."""
 
-    def __init__(self, place, identity):
-        if read_manifest(place, identity) is None or not os.path.isdir(place.release(identity)):
-            raise Problem("not-staged", "release %s is not staged on this host" % identity)
-        place.current()  # refuses a directory or a foreign link now, not at the flip
+    def __init__(self, place: Place, identity: str) -> None:
+        if not place.stands(identity):
+            raise Problem("not-staged", "release %s does not stand on this host" % identity)
         self.identity = identity
         folder, name = os.path.split(place.link)
         self.path = os.path.join(folder, ".%s.skein-%d" % (name, os.getpid()))
         place.spared(lambda: lay(place.link_text(identity), self.path))
 
 
-def lay(text, path):
+def arm(place: Place, identity: str) -> Armed:
+    """Lay the link to a release that is staged here, and refuse a directory or a foreign link now, not at the flip."""
+    if read_manifest(place, identity) is None:
+        raise Problem("not-staged", "release %s is not staged on this host" % identity)
+    place.current()
+    return Armed(place, identity)
+
+
+def lay(text: str, path: str) -> None:
     """Lay a symbolic link at ``path``, replacing one of ours."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
     try:
         os.symlink(text, path)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise Problem("no-link-directory", "the link's directory %s does not exist" % os.path.dirname(path))
+            told = "the link's directory %s does not exist: make it, or set targets.link"
+            raise Problem("no-link-directory", told % os.path.dirname(path)) from error
         raise
 
 
-def flip(wire, place, armed, request):
+def flip(wire: Wire, place: Place, armed: Optional[Armed], request: Json) -> Json:
     """Make the armed release live; return {"at": wall clock, seconds} after the rename is durable.
 
-    Refused ("stale-turn", "moved", "not-armed") unless the turn is above every turn seen - equal only for the decision that
-    was seen with it - and what is live is ``request["expect"]``. Asking again for what was done is answered, not repeated.
+    Refused ("stale-turn", "moved", "not-armed") unless the turn is above every turn seen - equal only for the decision
+    that was seen with it - and what is live is ``request["expect"]``. Asking again for what was done is answered, not
+    repeated. The lease is looked at before anything is written and once more before the rename.
     """
-    with wire.critical():
-        wire.check_lease()
-        state = State(place)
-        current, decision = place.current(), request["decision"]
-        if request["turn"] < state.turn or (request["turn"] == state.turn and decision != state.decision):
-            raise Problem("stale-turn", "turn %d is not above %d, the newest seen here" % (request["turn"], state.turn))
-        if decision == state.decision and current == request["id"]:
-            return {"at": time.time()}
-        if current != request["expect"]:
-            raise Problem("moved", "%s is live here, not %s: somebody else deployed" % (current, request["expect"]))
-        if armed is None or armed.identity != request["id"]:
-            raise Problem("not-armed", "the link for %s was not laid" % request["id"])
-        state.turn, state.decision = request["turn"], decision
-        state.pending = dict({key: request[key] for key in RECORD}, was=current, at=time.time())
-        state.save()
-        failpoint("agent.flip.before")
-        at = _rename(place, armed.path)
-        failpoint("agent.flip.after")
+    wire.check_lease()
+    state = State(place)
+    current, decision, turn = place.current(), str(request["decision"]), int(request["turn"])
+    if turn < state.turn or (turn == state.turn and decision != state.decision):
+        raise Problem("stale-turn", "turn %d is not above %d, the newest seen here" % (turn, state.turn))
+    if decision == state.decision and current == request["id"]:
+        return {"at": time.time()}
+    if current != request["expect"]:
+        told = "%s is live here, not %s: somebody else deployed"
+        raise Problem("moved", told % (current or "nothing", request["expect"] or "nothing"))
+    if armed is None or armed.identity != request["id"]:
+        raise Problem("not-armed", "the link for %s was not laid" % request["id"])
+    state.settle()
+    state.turn, state.decision = turn, decision
+    state.pending = {"id": request["id"], "turn": turn, "decision": decision, "was": current, "at": time.time()}
+    state.pending.update({key: str(request[key])[:TEXT_MOST] for key in ("kind", "by", "reason")})
+    state.save()
+    failpoint("agent.flip.before")
+    wire.check_lease()
+    at = _rename(place, armed.path)
+    failpoint("agent.flip.after")
     return {"at": at}
 
 
-def revert(wire, place, request):
-    """Undo the unconfirmed flip of a decision: what was live before is live again, or nothing where nothing was."""
-    with wire.critical():
-        wire.check_lease()
-        state = State(place)
-        pending = state.pending
-        if pending is None or state.decision != request["decision"]:
-            return {"current": place.current()}  # it never flipped here, or was undone already
-        if place.current() == pending["id"]:
-            failpoint("agent.revert.before")
-            if pending["was"] is None:
-                os.unlink(place.link)
-                sync_directory(os.path.dirname(place.link))
-            else:
-                _rename(place, Armed(place, pending["was"]).path)
-            failpoint("agent.revert.after")
-        state.pending = None
-        state.save()
-        write_log(place, {"event": "reverted", "id": pending["id"], "turn": pending["turn"]})
-        return {"current": place.current()}
+def revert(wire: Wire, place: Place, request: Json) -> Json:
+    """Undo the flip of a decision, the newest here: what was live before is live again, or nothing where nothing was.
 
-
-def confirm(place, request):
-    """Write the flip into this host's history: from now on it was live."""
+    The decision itself is spent: a flip that bears it and arrives later is refused.
+    """
+    wire.check_lease()
     state = State(place)
-    if state.decision == request["decision"] and state.pending:
-        failpoint("agent.confirm.before")
-        state.settle()
-        failpoint("agent.confirm.after")
-        write_log(place, dict(state.history[-1], event="live") if state.history else {"event": "settled"})
+    if request["decision"] != state.decision:
+        return {"current": place.current()}  # it never flipped here, or was undone already
+    if state.pending is None and state.history and state.history[-1].get("decision") == state.decision:
+        state.pending = state.history.pop()  # a new session settled it, where the old one broke between flip and revert
+        state.save()
+    record = state.pending
+    if record and place.current() == record["id"]:
+        failpoint("agent.revert.before")
+        if record["was"] is None:
+            os.unlink(place.link)
+            sync_directory(os.path.dirname(place.link))
+        else:
+            _rename(place, Armed(place, record["was"]).path)
+        failpoint("agent.revert.after")
+    state.pending = state.decision = None
+    state.save()
+    if record:
+        write_log(place, dict(record, event="reverted"))
     return {"current": place.current()}
 
 
-def after_flip(wire, place, request):
+def confirm(wire: Wire, place: Place, request: Json) -> Json:
+    """Write the flip into this host's history: from now on it was live."""
+    state = State(place)
+    if state.decision == request["decision"] and state.pending:
+        record = state.pending
+        failpoint("agent.confirm.before")
+        state.settle()
+        failpoint("agent.confirm.after")
+        write_log(place, dict(record, event="live"))
+    return {"current": place.current()}
+
+
+def after_flip(wire: Wire, place: Place, request: Json) -> Json:
     """Run the operator's command in the live release; a failure is a Problem that carries the end of what it said."""
     variables = {key: os.environ[key] for key in ("PATH", "HOME", "USER", "LANG") if key in os.environ}
     variables.update(SKEIN_RELEASE=place.current() or "", SKEIN_ENVIRONMENT=place.environment)
-    command = request["command"]
+    command, inside, timeout_s = request["command"], os.path.realpath(place.link), request["timeout_s"]
     try:
         status, output, errors = run(
-            wire, command, directory=os.path.realpath(place.link), environment=variables, timeout_s=request["timeout_s"]
+            wire, command, directory=inside, environment=variables, timeout_s=timeout_s, foreign=True
         )
     except OSError as error:
-        raise Problem("after-flip", "after_flip cannot run %s: %s" % (command[0], error.strerror))
+        raise Problem("after-flip", "after_flip cannot run %s: %s" % (command[0], error.strerror)) from error
     if status:
         told = (errors or output.decode("utf-8", "replace").strip())[-500:]
         raise Problem("after-flip", "after_flip %s ended with %d: %s" % (command[0], status, told or "it said nothing"))
     return {}
 
 
-def _rename(place, path):
+def _rename(place: Place, path: str) -> float:
     os.rename(path, place.link)
     at = time.time()
     sync_directory(os.path.dirname(place.link))

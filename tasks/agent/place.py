@@ -5,25 +5,38 @@
     <deploy_to>/current -> releases/<id>    (or ``link`` elsewhere)
     <deploy_to>/releases/<id>/              exactly the release's files
     <deploy_to>/shared/                     linked directories and files
-    <deploy_to>/.skein/                     repo.git, agent/<hash>/, releases/<id>.json, index/<id>, state.json, lock, log.jsonl, tmp/
+    <deploy_to>/.skein/                     all that is ours: repo.git, agent/<hash>/, releases/<id>.json (manifests),
+                                            index/<id>, state.json, lock, log.jsonl, ballast/, tmp/
 """
 
+from __future__ import annotations
+
+import contextlib
 import errno
 import json
 import os
 import re
+import stat
 
 from .problem import Problem
 
-ID = re.compile(r"\d{8}T\d{6}Z-\d{4,9}-[0-9a-f]{7}\Z")
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Callable, Optional, TypeVar
+
+    from .problem import Json
+
+    T = TypeVar("T")
+
+ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9]{4,9}-[0-9a-f]{7}\Z")
 FORMAT = 1
-BALLAST = 64 * 1024
+BALLAST = (256 << 10, 256 << 10, 256 << 10, 256 << 10)  # a rollback needs a link, a draft of the state and its log
 
 
 class Place:
     """The paths of one deployed app on this host."""
 
-    def __init__(self, deploy_to, link, environment):
+    def __init__(self, deploy_to: str, link: Optional[str], environment: str) -> None:
         self.root = os.path.abspath(os.path.expanduser(deploy_to))
         self.link = os.path.abspath(os.path.expanduser(link)) if link else os.path.join(self.root, "current")
         self.environment = environment
@@ -39,24 +52,37 @@ class Place:
         self.log = os.path.join(self.own, "log.jsonl")
         self.ballast = os.path.join(self.own, "ballast")
 
-    def release(self, identity):
+    def release(self, identity: object) -> str:
         """Return the directory of a release; the id is checked, for it becomes part of a path."""
         if not isinstance(identity, str) or not ID.match(identity):
             raise Problem("bad-request", "%r is no release id" % (identity,))
         return os.path.join(self.releases, identity)
 
-    def manifest(self, identity):
+    def stands(self, identity: str) -> bool:
+        """Tell whether a release's directory is here, a real one."""
+        path = self.release(identity)
+        return os.path.isdir(path) and not os.path.islink(path)
+
+    def manifest(self, identity: str) -> str:
         """Return the path of a release's manifest."""
         self.release(identity)
         return os.path.join(self.manifests, identity + ".json")
 
-    def link_text(self, identity):
+    def private(self, name: str) -> str:
+        """Return a path in ``tmp`` that nothing stands at: what could not be removed there must not be in the way."""
+        path, count = os.path.join(self.tmp, name), 0
+        while os.path.lexists(path):
+            count += 1
+            path = os.path.join(self.tmp, "%s.%d" % (name, count))
+        return path
+
+    def link_text(self, identity: str) -> str:
         """Return what the link must read to point at a release: relative where it stands in ``deploy_to``."""
         target = self.release(identity)
         return os.path.relpath(target, self.root) if os.path.dirname(self.link) == self.root else target
 
-    def link_reads(self):
-        """Return what the link reads, or None where there is nothing; raise Problem where something else stands there."""
+    def link_reads(self) -> Optional[str]:
+        """Return what the link reads, None where there is nothing; raise Problem where something else stands there."""
         try:
             return os.readlink(self.link)
         except FileNotFoundError:
@@ -69,40 +95,55 @@ class Place:
                 "not-a-link",
                 "%s is a %s, not a link, and Skein never deletes what it did not make: move it away, for example "
                 "mv %s %s.before-skein, then run again" % (self.link, kind, self.link, self.link),
-            )
+            ) from error
 
-    def current(self):
+    def current(self) -> Optional[str]:
         """Return the id of the live release, or None; raise Problem where the link points at nothing of ours."""
         text = self.link_reads()
         if text is None:
             return None
         identity = os.path.basename(text)
         if not ID.match(identity) or text not in (self.link_text(identity), self.release(identity)):
-            raise Problem(
-                "foreign-link",
-                "%s points at %s, which is no release of Skein's: remove that link or set targets.link" % (self.link, text),
-            )
+            told = "%s points at %s, which is no release of Skein's: remove that link or set targets.link"
+            raise Problem("foreign-link", told % (self.link, text))
         return identity
 
-    def make(self):
-        """Make the directories that are ours, durable enough: they hold nothing yet."""
-        for path in (self.root, self.releases, self.shared, self.own, self.tmp, self.manifests, self.indexes, self.agents):
-            os.makedirs(path, exist_ok=True)
-        if not os.path.exists(self.ballast):
-            try:
-                with open(self.ballast, "wb") as file:
-                    file.write(b"\0" * BALLAST)
-            except OSError:
-                self.drop_ballast()  # a full disk now must not keep a rollback from trying
+    def make(self) -> None:
+        """Make the directories that are ours, durable enough: they hold nothing yet.
 
-    def drop_ballast(self):
-        """Give back the space and the inode held for a rollback on a full disk; the next ``make`` lays them in again."""
+        Each must be a real directory on one file system: a release is moved into place by renaming it.
+        """
+        ours = (self.releases, self.own, self.tmp, self.manifests, self.indexes, self.agents)
+        for path in (self.root, self.shared, *ours):
+            if not os.path.isdir(path):
+                os.makedirs(path, exist_ok=True)
+        for path in ours:
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise Problem("not-a-directory", "%s must be a directory of its own, and is a link: move it away" % path)
+        if os.stat(self.releases).st_dev != os.stat(self.tmp).st_dev:
+            told = "%s and %s must be on one file system: a release is renamed from one to the other"
+            raise Problem("two-disks", told % (self.releases, self.tmp))
+        self.lay_ballast()
+
+    def lay_ballast(self) -> None:
+        """Hold space and inodes for a rollback on a full disk; where it is full already, hold none."""
         try:
-            os.unlink(self.ballast)
-        except FileNotFoundError:
-            pass
+            os.makedirs(self.ballast, exist_ok=True)
+            for number, size in enumerate(BALLAST):
+                path = os.path.join(self.ballast, str(number))
+                if not os.path.exists(path) or os.path.getsize(path) != size:
+                    with open(path, "wb") as file:
+                        file.write(os.urandom(size))  # a file system may store zeros without taking space
+        except OSError:
+            self.drop_ballast()  # a full disk now must not keep a rollback from trying
 
-    def spared(self, work):
+    def drop_ballast(self) -> None:
+        """Give back what was held for a rollback on a full disk; the next ``make`` lays it in again."""
+        for number in range(len(BALLAST)):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self.ballast, str(number)))
+
+    def spared(self, work: Callable[[], T]) -> T:
         """Run ``work`` and, where the disk is full, run it once more with the ballast given up."""
         try:
             return work()
@@ -113,7 +154,7 @@ class Place:
             return work()
 
 
-def sync_directory(path):
+def sync_directory(path: str) -> None:
     """Make the names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -122,33 +163,33 @@ def sync_directory(path):
         os.close(descriptor)
 
 
-def write_json(path, value):
+def write_json(path: str, value: Json) -> None:
     """Replace a file by ``value``, durably: the old content or the new, whatever happens."""
     draft = "%s.%d.new" % (path, os.getpid())
     try:
-        with open(draft, "w") as file:
+        with open(draft, "w", encoding="ascii") as file:
             json.dump(value, file)
             file.flush()
             os.fsync(file.fileno())
         os.rename(draft, path)
     except BaseException:
-        try:
+        with contextlib.suppress(OSError):
             os.unlink(draft)
-        except OSError:
-            pass
         raise
     sync_directory(os.path.dirname(path))
 
 
-def read_json(path, what):
-    """Return the object in a file of ours, or None where there is no file; raise Problem where it is not of this format."""
+def read_json(path: str, what: str) -> Optional[Json]:
+    """Return the object in a file of ours, None where there is no file; raise Problem where it is not of this format."""
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             value = json.load(file)
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, RecursionError) as error:
+        raise Problem("damaged-" + what, "%s is damaged: move it away and deploy again" % path) from error
+    if not isinstance(value, dict) or "format" not in value:
         raise Problem("damaged-" + what, "%s is damaged: move it away and deploy again" % path)
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
+    if value["format"] != FORMAT:
         raise Problem("newer-" + what, "%s is of another format than %d: use the Skein that wrote it" % (path, FORMAT))
     return value

@@ -1,19 +1,31 @@
 """Looking without touching: what is live here, what is staged, what the host has and lacks. Nothing is written."""
 
+from __future__ import annotations
+
+import contextlib
 import os
 import platform
 import time
 
-from .place import ID
+from .fetch import URL
+from .place import ID, Place
 from .problem import Problem, explain
 from .repo import Repo, git_version, too_old
 from .stage import read_manifest
 from .state import State, live_stack
 
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Dict, List
+
+    from .problem import Json
+    from .wire import Wire
+
 HISTORY_SHOWN = 50
+UNCOUNTED = 1 << 40  # inodes of a file system that makes them as they are needed
 
 
-def probe(wire, place):
+def probe(wire: Wire, place: Place, request: Json) -> Json:
     """Return what a deployer must know before it plans; trouble that would stop a deploy is listed, not raised."""
     problems, current, state = [], None, None
     try:
@@ -38,7 +50,7 @@ def probe(wire, place):
         "turn": state.turn if state else 0,
         "releases": releases(place),
         "free_bytes": disk.f_bavail * disk.f_frsize,
-        "free_inodes": disk.f_favail,
+        "free_inodes": disk.f_favail if disk.f_files else UNCOUNTED,
         "clock": time.time(),
         "python": platform.python_version(),
         "git": version,
@@ -46,69 +58,85 @@ def probe(wire, place):
     }
 
 
-def status(wire, place):
-    """Return what ``probe`` does and ``drift``: how many files of the live release changed, by git's record of their stats."""
-    found = probe(wire, place)
+def status(wire: Wire, place: Place, request: Json) -> Json:
+    """Return what ``probe`` does and ``drift``: paths of the live release that changed, by git's record of their stats."""
+    found = probe(wire, place, request)
     found["drift"] = drift(wire, place, found["current"]) if found["current"] and found["git"] else []
     return found
 
 
-def drift(wire, place, identity, most=20):
+def drift(wire: Wire, place: Place, identity: str, most: int = 20) -> List[str]:
     """Return paths of the live release that were changed, removed or added since it was staged, at most ``most``."""
     index = os.path.join(place.indexes, identity)
     manifest = read_manifest(place, identity)
-    if manifest is None or not os.path.isdir(place.release(identity)):
+    if manifest is None or not place.stands(identity):
         return ["the release directory or its manifest is missing"]
-    repo = Repo(wire, place.repo)
-    where = {"index": index, "directory": place.release(identity), "timeout_s": 60}
-    tree = "--work-tree=" + place.release(identity)
-    changed = repo.must(tree, "diff-files", "--name-only", "-z", **where).split(b"\0")
-    added = repo.must(tree, "ls-files", "--others", "-z", **where).split(b"\0")
+    if not os.path.exists(index):
+        return ["the record of its files is missing: it cannot be told whether they changed"]
+    repo, tree = Repo(wire, place.repo), "--work-tree=" + place.release(identity)
+    try:
+        options = {"index": index, "directory": place.release(identity), "timeout_s": 60}
+        changed = repo.must(tree, "diff-files", "--name-only", "-z", **options).split(b"\0")
+        added = repo.must(tree, "ls-files", "--others", "-z", **options).split(b"\0")
+    except Problem as problem:
+        return ["it cannot be told whether files changed: %s" % problem]
     links = {path.encode("utf-8", "surrogateescape") for path in manifest["links"]}
     names = sorted(set(changed + added) - links - {b""})
     return [name.decode("utf-8", "backslashreplace") for name in names[:most]]
 
 
-def releases(place):
+def releases(place: Place) -> Dict[str, Json]:
     """Return {id: {"commit", "source_commit", "tree", "number"}} of the releases that stand here."""
-    try:
-        names = os.listdir(place.releases)
-    except OSError:
-        return {}
     found = {}
-    for name in names:
-        manifest = read_manifest(place, name) if ID.match(name) else None
-        if manifest:
-            found[name] = {key: manifest[key] for key in ("commit", "source_commit", "tree", "number")}
+    with contextlib.suppress(OSError):
+        for name in filter(ID.match, os.listdir(place.releases)):
+            with contextlib.suppress(Problem):
+                manifest = read_manifest(place, name)
+                if manifest:
+                    found[name] = {key: manifest[key] for key in ("commit", "source_commit", "tree", "number")}
     return found
 
 
-def existing(path):
+def existing(path: str) -> str:
     """Return the nearest ancestor of ``path`` that exists."""
     while not os.path.exists(path):
         path = os.path.dirname(path)
     return path
 
 
-def check(wire, place, request):
-    """Try every precondition of a deploy; return {"findings": [{"what", "ok", "message"}, …]}."""
-    found = probe(wire, place)
-    findings = [{"what": problem["code"], "ok": False, "message": problem["message"]} for problem in found["problems"]]
+def check(wire: Wire, place: Place, request: Json) -> Json:
+    """Try every precondition of a deploy; return {"findings": [{"what", "ok", "message"}, …], "probe": …}."""
+    found = probe(wire, place, request)
+    findings = [finding(problem["code"], problem["message"]) for problem in found["problems"]]
     for what, path in (("deploy_to", place.root), ("link", os.path.dirname(place.link))):
         base = existing(path)
+        if what == "link" and base != path != place.root:
+            findings.append(finding(what, "the directory %s does not exist: make it, or set targets.link" % path))
+            continue
         good = os.path.isdir(base) and os.access(base, os.W_OK | os.X_OK)
-        told = "can be written" if good else "%s cannot be written by this user: run fab setup, or chown it" % base
-        findings.append({"what": what, "ok": good, "message": told})
+        told = "%s cannot be written by this user: run fab setup, or chown it" % base
+        findings.append(finding(what, "" if good else told, "can be written"))
     for name in request["linked_files"]:
-        good = os.path.isfile(os.path.join(place.shared, name))
-        told = "is there" if good else "%s is missing: put it there before the deploy" % os.path.join(place.shared, name)
-        findings.append({"what": "linked file " + name, "ok": good, "message": told})
+        path = os.path.join(place.shared, name)
+        told = "" if os.path.isfile(path) else "%s is missing: put it there before the deploy" % path
+        findings.append(finding("linked file " + name, told, "is there"))
     repo = Repo(wire, place.repo)
     for mirror in request["mirrors"] if found["git"] else []:
-        try:
-            status, _, errors = repo.git("ls-remote", "--", mirror["url"], "refs/skein/none", timeout_s=20)
-        except Problem as problem:
-            status, errors = 1, str(problem)
-        told = "can be read" if status == 0 else errors[-300:] or "cannot be read"
-        findings.append({"what": "mirror " + mirror["name"], "ok": status == 0, "message": told})
+        findings.append(finding("mirror " + mirror["name"], unreadable(repo, mirror["url"]), "can be read"))
     return {"findings": findings, "probe": found}
+
+
+def unreadable(repo: Repo, url: str) -> str:
+    """Return why a mirror cannot be read from here; nothing where it can."""
+    if not URL.match(url):
+        return "malformed url"
+    try:
+        status, _, errors = repo.git("ls-remote", "--", url, "refs/skein/none", timeout_s=20)
+    except Problem as problem:
+        return str(problem)
+    return (errors[-300:] or "cannot be read") if status else ""
+
+
+def finding(what: str, trouble: str, good: str = "") -> Json:
+    """Return one precondition as the deployer reads it."""
+    return {"what": what, "ok": not trouble, "message": trouble or good}

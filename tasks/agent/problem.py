@@ -1,14 +1,15 @@
 """What the agent says instead of a traceback."""
 
-
 from __future__ import annotations
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Union
+    from typing import Any, Dict, Union
+
+    Json = Dict[str, Any]
 
 
-class Problem(Exception):  # noqa: N818 - a word of the protocol
+class Problem(Exception):  # noqa: N818 - it is no error of ours, it is what stands in the way
     """A request that cannot be met. ``code`` is a stable word for programs, the message is for people."""
 
     def __init__(self, code: str, message: str) -> None:

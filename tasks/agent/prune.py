@@ -1,40 +1,76 @@
 """Pruning: old releases go; what is live, what was live before, and the newest that were live stay."""
 
+from __future__ import annotations
+
+import contextlib
 import os
 
 from .failpoints import failpoint
-from .place import read_json
+from .place import Place
+from .problem import Problem
 from .repo import Repo
+from .stage import read_manifest
 from .state import State, live_stack
 from .trees import remove
+
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Iterator, List
+
+    from .problem import Json
+    from .wire import Wire
 
 AGENTS_KEPT = 3
 
 
-def prune(wire, place, request):
-    """Remove old releases and agents; return {"removed": [id, …]}."""
-    removed = doomed(place, State(place), request["keep"])
-    repo = Repo(wire, place.repo)
+def prune(wire: Wire, place: Place, request: Json) -> Json:
+    """Remove old releases and agents; return {"removed": [id, …]}.
+
+    What cannot be deleted, as files of another user, is at least out of ``releases``, and Problem "not-pruned" says so.
+    """
+    removed, stuck = doomed(place, State(place), request["keep"]), []
     for identity in removed:
-        manifest = read_json(place.manifest(identity), "manifest")
-        grave = os.path.join(place.tmp, "pruned-" + identity)
+        wire.check()
+        grave = place.private("pruned-" + identity)
         os.rename(place.release(identity), grave)
         failpoint("agent.prune.renamed")
-        remove(grave)
+        try:
+            remove(grave)
+        except OSError as error:
+            stuck.append("%s: %s" % (error.filename, error.strerror))
         failpoint("agent.prune.removed")
-        repo.must("update-ref", "--no-deref", "-d", "refs/skein/releases/%s/%s" % (manifest["environment"], identity))
         for path in (os.path.join(place.indexes, identity), place.manifest(identity)):
-            if os.path.exists(path):
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
     agents = [os.path.join(place.agents, name) for name in os.listdir(place.agents)]
     for agent in sorted(agents, key=os.path.getmtime)[:-AGENTS_KEPT]:
         remove(agent)
+    if removed:
+        Repo(wire, place.repo).tidy(_refs(place))
+    if stuck:
+        raise Problem("not-pruned", "cannot delete %s: a user who may must do so" % "; ".join(stuck[:3]))
     return {"removed": removed}
 
 
-def doomed(place, state, keep):
-    """Return the ids that prune removes: all but the live one, the one before it, and the ``keep`` newest that were live."""
+def doomed(place: Place, state: State, keep: int) -> List[str]:
+    """Return the ids that prune removes: all but the live one, the one before it, and the ``keep`` newest that were live.
+
+    None where this host's history does not know what is live: it was lost, and nobody can tell what was live before.
+    """
+    current = place.current()
     lived = list(dict.fromkeys(record["id"] for record in reversed(state.history)))
-    kept = set(live_stack(state.history)[-2:]) | set(lived[:keep]) | {place.current()}
+    if current is not None and current not in lived:
+        return []
+    kept = {current, *live_stack(state.history)[-2:], *lived[: max(0, keep)]}
+    if state.pending:
+        kept |= {state.pending["id"], state.pending["was"]}
     names = (name[:-5] for name in os.listdir(place.manifests) if name.endswith(".json"))
-    return sorted(name for name in names if name not in kept and os.path.isdir(place.release(name)))
+    return sorted(name for name in names if name not in kept and place.stands(name))
+
+
+def _refs(place: Place) -> Iterator[str]:
+    """Yield the refs of the releases that stand here."""
+    for name in os.listdir(place.manifests):
+        manifest = read_manifest(place, name[:-5])
+        if manifest:
+            yield "refs/skein/releases/%s/%s" % (manifest["environment"], name[:-5])

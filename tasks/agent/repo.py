@@ -1,24 +1,42 @@
 """The bare repository of a target: one shallow chain of release commits, nothing of the site's history."""
 
+from __future__ import annotations
+
 import os
 import re
 
 from .children import run
-from .failpoints import failpoint
 from .problem import Problem, os_text
+
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Any, Dict, Iterable, Optional, Tuple
+
+    from .trees import Entries
+    from .wire import Wire
 
 OLDEST_GIT = (2, 25)
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
 OBJECT_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
-REF = re.compile(r"refs/skein/releases/[a-z0-9-]+/[0-9A-Za-z-]+\Z")
-URL = re.compile(r"(?:/|file://|git://|ssh://|https://)[^\x00-\x20\x7f]+\Z")
+READY = "skein-ready"
+PACKS_MOST, LOOSE_MOST = 50, 5000
 SSH = "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes -oConnectTimeout=10 -oServerAliveInterval=10"
-SETTINGS = ("core.hooksPath=/dev/null", "core.attributesFile=/dev/null", "core.autocrlf=false", "core.fsmonitor=false",
-            "core.fileMode=true", "core.symlinks=true", "protocol.version=2", "gc.auto=0", "maintenance.auto=false",
-            "checkout.workers=0", "core.protectNTFS=false")  # fmt: skip
+SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "core.attributesFile=/dev/null",
+    "core.autocrlf=false",
+    "core.fsmonitor=false",
+    "core.fileMode=true",
+    "core.symlinks=true",
+    "core.protectNTFS=false",
+    "protocol.version=2",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "checkout.workers=0",
+)
 
 
-def environment(home):
+def environment(home: str) -> Dict[str, str]:
     """Return the only variables that git gets: nobody's configuration, no prompt, no replaced objects."""
     return {
         "PATH": os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
@@ -36,135 +54,110 @@ def environment(home):
 class Repo:
     """Git commands on one bare repository."""
 
-    def __init__(self, wire, path):
+    def __init__(self, wire: Wire, path: str) -> None:
         self.wire, self.path = wire, path
 
-    def git(self, *arguments, **options):
-        """Run git and return (status, output, error text); options are those of ``children.run``, and ``index``."""
+    def git(self, *arguments: str, index: str = "", **options: Any) -> Tuple[int, bytes, str]:
+        """Run git and return (status, output, error text); ``options`` are those of ``children.run``."""
         variables = environment(os.path.dirname(self.path))
-        index = options.pop("index", None)
         if index:
             variables["GIT_INDEX_FILE"] = index
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
+        words = ["git", *settings, "--git-dir=" + self.path, *arguments]
         try:
-            return run(self.wire, ["git", *settings, "--git-dir=" + self.path, *arguments], environment=variables, **options)
-        except FileNotFoundError:
-            raise Problem("no-git", "git is not installed on this host: install git 2.25 or newer")
+            return run(self.wire, words, environment=variables, **options)
+        except FileNotFoundError as error:
+            raise Problem("no-git", "git is not installed on this host: install git 2.25 or newer") from error
 
-    def must(self, *arguments, **options):
+    def must(self, *arguments: str, **options: Any) -> bytes:
         """Run git and return its output; raise Problem where it fails."""
         status, output, errors = self.git(*arguments, **options)
         if status:
-            full = "No space left on device" in errors
-            raise Problem("disk-full" if full else "git", "git %s: %s" % (arguments[-1 if full else 0], last_line(errors)))
+            verb = next(word for word in arguments if not word.startswith("-"))
+            told = last_line(errors) if status > 0 or errors else "it was killed by signal %d" % -status
+            code = "disk-full" if is_disk_full(errors) else "git" if status > 0 else "killed"
+            raise Problem(code, "git %s: %s" % (verb, told))
         return output
 
-    def make(self):
-        """Make the repository where there is none; a half-made one is made whole."""
-        if not os.path.isfile(os.path.join(self.path, "skein-ready")):
-            self.must("init", "--quiet", "--bare", self.path)
-            os.makedirs(os.path.join(self.path, "info"), exist_ok=True)
-            for name, text in (("info/attributes", ATTRIBUTES), ("skein-ready", "")):
-                with open(os.path.join(self.path, name), "w") as file:
-                    file.write(text)
+    def make(self) -> None:
+        """Make the repository; nothing stands at its path."""
+        self.must("init", "--quiet", "--bare", "--template=", self.path)
+        os.makedirs(os.path.join(self.path, "info"), exist_ok=True)
+        for name, text in (("info/attributes", ATTRIBUTES), (READY, "")):
+            with open(os.path.join(self.path, name), "w", encoding="ascii") as file:
+                file.write(text)
 
-    def has(self, commit, ref):
-        """Tell whether the release commit is here, complete: its ref is written only after git checked that."""
-        if not os.path.isdir(self.path):
-            return False
+    def is_ready(self) -> bool:
+        """Tell whether the repository was made to the end, and not doubted since."""
+        return all(os.path.exists(os.path.join(self.path, part)) for part in ("HEAD", "objects", "refs", READY))
+
+    def is_sound(self, timeout_s: float) -> bool:
+        """Have git read every object and ref; tell whether all are whole."""
+        try:
+            status, _, _ = self.git("fsck", "--full", "--no-dangling", "--no-progress", timeout_s=timeout_s)
+        except Problem:
+            return True  # it could not look
+        return status <= 0
+
+    def doubt(self, timeout_s: float) -> None:
+        """Where the repository is damaged, see to it that the next fetch makes it anew."""
+        ready = os.path.join(self.path, READY)
+        if os.path.exists(ready) and not self.is_sound(timeout_s):
+            os.unlink(ready)
+
+    def has(self, commit: str, ref: str) -> bool:
+        """Tell whether a ref stands at the release commit: it is written only after git checked what came."""
         status, output, _ = self.git("rev-parse", "--verify", "--quiet", "--end-of-options", ref)
         return status == 0 and output.strip() == commit.encode()
 
-    def entries(self, tree):
-        """Return what a tree must hold: {path as bytes: (mode, object id)}, both bytes."""
+    def is_complete(self, commit: str, timeout_s: float) -> bool:
+        """Tell whether every object of a release commit is here: a power cut can leave a ref and nothing behind it."""
+        words = ("rev-list", "--objects", "--quiet", "--max-count=1", "--end-of-options", commit)
+        status, _, _ = self.git(*words, timeout_s=timeout_s)
+        return status == 0
+
+    def entries(self, tree: str) -> Entries:
+        """Return what a tree must hold: {path: (mode, object id)}."""
+        if not OBJECT_ID.match(tree):
+            raise Problem("bad-request", "malformed tree")
         listing = self.must("ls-tree", "-r", "-z", "--full-tree", tree, timeout_s=300)
         entries = {}
         for line in listing.split(b"\0")[:-1]:
             about, _, path = line.partition(b"\t")
             mode, _, identity = about.split(b" ")
+            if mode == b"100664":
+                mode = b"100644"  # git's early days; it checks out as the other
             if mode not in (b"100644", b"100755", b"120000"):
-                raise Problem("bad-tree", "%s is neither a file nor a link: submodules are not supported" % os_text(path))
+                told = "%s is neither a file nor a link: submodules are not supported"
+                raise Problem("bad-tree", told % os_text(path))
             entries[path] = (mode, identity)
         return entries
 
-
-def fetch(wire, place, request):
-    """Bring one release commit, shallow, from the first mirror of the list that can give it.
-
-    ``request["mirrors"]`` lists ``{"name", "url", "rank"}``; within a rank the nearest by measured connect time goes first.
-    Returns {"from": name or None where it was here already, "skipped": [{"mirror", "reason"}, …]}.
-    """
-    commit, ref = request["commit"], request["ref"]
-    if not OBJECT_ID.match(commit) or not REF.match(ref):
-        raise Problem("bad-request", "malformed commit or ref")
-    repo = Repo(wire, place.repo)
-    repo.make()
-    if repo.has(commit, ref):
-        return {"from": None, "skipped": []}
-    skipped = []
-    for mirror in nearest(request["mirrors"]):
-        failpoint("agent.fetch.before")
-        reason = _fetch_from(repo, mirror["url"], commit, ref, request["timeout_s"])
-        failpoint("agent.fetch.after")
-        if reason is None:
-            return {"from": mirror["name"], "skipped": skipped}
-        skipped.append({"mirror": mirror["name"], "reason": reason})
-        if reason.startswith("disk-full"):
-            break
-    told = "; ".join("%s: %s" % (each["mirror"], each["reason"]) for each in skipped)
-    code = "disk-full" if "disk-full" in told else "no-mirror"
-    raise Problem(code, "no mirror gave the release (%s)" % (told or "none is configured"))
+    def tidy(self, refs: Iterable[str]) -> None:
+        """Drop every release ref but ``refs`` and, once much has piled up, the objects that nothing needs any more."""
+        kept = {ref.encode() for ref in refs}
+        listed = self.must("for-each-ref", "--format=%(refname)", "refs/skein/releases/").split()
+        for ref in [ref.decode() for ref in listed if ref not in kept]:
+            self.must("update-ref", "--no-deref", "-d", ref)
+        counts = dict(line.split(b": ") for line in self.must("count-objects", "-v").splitlines())
+        if int(counts[b"packs"]) > PACKS_MOST or int(counts[b"count"]) > LOOSE_MOST:
+            self.must("repack", "-a", "-d", "-q", timeout_s=200)
+            self.must("prune", "--expire=now", timeout_s=60)
 
 
-def _fetch_from(repo, url, commit, ref, timeout_s):
-    """Fetch from one mirror; return None, or why it failed."""
-    if not URL.match(url):
-        return "malformed url"
-    words = ("fetch", "--progress", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", url, "%s:%s" % (commit, ref))
-    try:
-        status, _, errors = repo.git(*words, timeout_s=timeout_s, stall_s=30)
-    except Problem as problem:
-        return "%s: %s" % (problem.code, problem)
-    if status:
-        return ("disk-full: " if "No space left" in errors else "") + last_line(errors)
-    return None if repo.has(commit, ref) else "it gave another commit than was asked for"
-
-
-def nearest(mirrors):
-    """Order mirrors by rank, and within a rank by the time that a connection takes; unreachable ones last in theirs."""
-    ranks = [mirror["rank"] for mirror in mirrors]
-    timed = [
-        (mirror["rank"], connect_time(mirror["url"]) if ranks.count(mirror["rank"]) > 1 else 0.0, place)
-        for place, mirror in enumerate(mirrors)
-    ]
-    return [mirrors[place] for _, _, place in sorted(timed)]
-
-
-def connect_time(url, timeout_s=3.0):
-    """Return the seconds that a TCP connection to a url's host takes; 0 for a path, infinity where there is no answer."""
-    match = re.match(r"(ssh|git|https)://(?:[^@/]*@)?(\[[^\]]+\]|[^:/]+)(?::(\d+))?", url)
-    if not match:
-        return 0.0
-    import socket
-    import time
-
-    port = int(match.group(3) or {"ssh": 22, "git": 9418, "https": 443}[match.group(1)])
-    started = time.monotonic()
-    try:
-        socket.create_connection((match.group(2).strip("[]"), port), timeout_s).close()
-    except OSError:
-        return float("inf")
-    return time.monotonic() - started
-
-
-def last_line(errors):
-    """Return what git said last that tells something."""
+def last_line(errors: str) -> str:
+    """Return the line that tells most of what git said: its first error, else its last line."""
     lines = [line.strip() for line in re.split("[\r\n]", errors) if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal:", "error:"))]
-    return (telling or lines or ["it said nothing"])[-1 if not telling else 0][:400]
+    return (telling[:1] or lines[-1:] or ["it said nothing"])[0][:400]
 
 
-def git_version(wire):
+def is_disk_full(errors: str) -> bool:
+    """Tell whether git failed for want of space; it runs under LC_ALL=C."""
+    return "No space left on device" in errors or "Disk quota exceeded" in errors
+
+
+def git_version(wire: Wire) -> Optional[str]:
     """Return git's version as text, or None where there is no git."""
     try:
         _, output, _ = run(wire, ["git", "--version"], timeout_s=10)
@@ -173,6 +166,6 @@ def git_version(wire):
     return output.decode("ascii", "replace").replace("git version", "").strip()
 
 
-def too_old(version):
+def too_old(version: str) -> bool:
     """Tell whether a version of git lacks what Skein needs."""
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2]) < OLDEST_GIT

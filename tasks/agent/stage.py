@@ -1,143 +1,204 @@
 """Staging: a release directory made out of sight, checked file by file, synced, and only then moved into place."""
 
+from __future__ import annotations
+
+import contextlib
 import os
 import stat
 
 from .children import run
 from .failpoints import failpoint
-from .place import FORMAT, read_json, sync_directory, write_json
+from .place import FORMAT, Place, read_json, sync_directory, write_json
 from .problem import Problem, os_text
 from .repo import Repo
-from .trees import differences, remove
+from .trees import differences, remove, walk
+
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import List, Optional, Sequence
+
+    from .problem import Json
+    from .trees import Entries, Links
+    from .wire import Wire
 
 
-def stage(wire, place, request):
+def stage(wire: Wire, place: Place, request: Json) -> Json:
     """Make sure that a release stands on this host, complete and checked; nothing visible changes.
 
     A release that is here already is hashed again; one that is damaged and not live is made anew. Returns
     {"made": whether it had to be made, "files": their number}.
     """
     identity, repo = request["id"], Repo(wire, place.repo)
+    final = place.release(identity)
     entries = repo.entries(request["tree"])
     links = plan_links(place, entries, request["linked_dirs"], request["linked_files"])
-    final = place.release(identity)
-    if os.path.isdir(final) and not _wrong(place, request, entries, links):
+    if place.stands(identity) and not _wrong(wire, place, request, entries, links):
         return {"made": False, "files": len(entries)}
-    if os.path.isdir(final):
+    if os.path.lexists(final):
         if place.current() == identity:
-            raise Problem("damaged-live", "the live release %s is damaged and cannot be made anew in its place" % identity)
-        os.rename(final, os.path.join(place.tmp, "damaged-" + identity))
-    draft, index = os.path.join(place.tmp, identity), os.path.join(place.tmp, "index-" + identity)
-    for leftover in (draft, index):
-        if os.path.lexists(leftover):
-            remove(leftover)
+            told = "the live release %s differs from what is to be staged and cannot be made anew in its place"
+            raise Problem("damaged-live", told % identity)
+        os.rename(final, place.private("damaged-" + identity))
+    draft, index = place.private(identity), place.private("index-" + identity)
     try:
-        _fill(wire, place, request, draft, index, entries, links)
+        _fill(wire, request, repo, draft, index, entries, links)
         _publish(place, request, draft, index, len(entries), links)
-    except BaseException:
+    except BaseException as error:
         for leftover in (draft, index):
-            if os.path.lexists(leftover):
+            with contextlib.suppress(OSError):
                 remove(leftover)
+        if isinstance(error, Problem) and error.code in ("git", "bad-checkout"):
+            repo.doubt(request["timeout_s"])
         raise
     return {"made": True, "files": len(entries)}
 
 
-def verify(wire, place, request):
+def verify(wire: Wire, place: Place, request: Json) -> Json:
     """Hash a release that is here against its tree; raise Problem "damaged" with what differs."""
-    manifest = read_manifest(place, request["id"])
-    if manifest is None or not os.path.isdir(place.release(request["id"])):
-        raise Problem("missing", "release %s is not on this host" % request["id"])
+    identity = request["id"]
+    manifest = read_manifest(place, identity)
+    if manifest is None or not place.stands(identity):
+        raise Problem("missing", "release %s is not on this host" % identity)
     entries = Repo(wire, place.repo).entries(manifest["tree"])
-    links = {path.encode("utf-8", "surrogateescape"): text.encode() for path, text in manifest["links"].items()}
-    found = differences(os.fsencode(place.release(request["id"])), entries, links)
+    links = {_bytes(path): _bytes(text) for path, text in manifest["links"].items()}
+    found = differences(os.fsencode(place.release(identity)), entries, links, check=wire.check)
     if found:
-        raise Problem("damaged", "release %s differs from what was released: %s" % (request["id"], "; ".join(found[:5])))
+        raise Problem("damaged", "release %s differs from what was released: %s" % (identity, "; ".join(found[:5])))
     return {"files": len(entries)}
 
 
-def read_manifest(place, identity):
-    """Return the manifest of a release, or None."""
-    return read_json(place.manifest(identity), "manifest")
+def read_manifest(place: Place, identity: str) -> Optional[Json]:
+    """Return the manifest of a release, or None where there is none that is whole: the release is then staged anew."""
+    try:
+        manifest = read_json(place.manifest(identity), "manifest")
+    except Problem as problem:
+        if problem.code != "damaged-manifest":
+            raise
+        return None
+    whole = manifest and all(isinstance(manifest.get(key), str) for key in ("commit", "source_commit", "tree"))
+    return manifest if whole and manifest and isinstance(manifest.get("links"), dict) else None
 
 
-def plan_links(place, entries, directories, files):
+def plan_links(place: Place, entries: Entries, directories: Sequence[str], files: Sequence[str]) -> Links:
     """Return {path: text} of the links into ``shared/``; raise Problem where the release or ``shared/`` forbids one."""
-    links = {}
-    folders = {b"/".join(path.split(b"/")[:depth]) for path in entries for depth in range(1, path.count(b"/") + 1)}
-    for name in list(directories) + list(files):
-        path = os.fsencode(name)
+    links: Links = {}
+    folders = {parent for path in entries for parent in _parents(path)}
+    for name in [*directories, *files]:
+        path = _linked_path(name)
         if path in entries or path in folders:
             raise Problem(
                 "linked-path-taken",
                 "the release itself holds %s, which is a linked path: remove it from the source (git rm -r --cached) "
                 "or from targets.linked_dirs and linked_files" % name,
             )
-        parents = [b"/".join(path.split(b"/")[:depth]) for depth in range(1, path.count(b"/") + 1)]
-        for parent in parents:
+        for parent in _parents(path):
             if parent in entries:
-                raise Problem("linked-path-taken", "%s is a file of the release and cannot hold %s" % (os_text(parent), name))
-        inside = os.path.join("../" * (len(parents) + 2) + "shared", name)
-        links[path] = os.fsencode(inside)
+                told = "%s is a file of the release and cannot hold %s" % (os_text(parent), name)
+                raise Problem("linked-path-taken", told)
+        links[path] = b"../" * (path.count(b"/") + 2) + b"shared/" + path
+    _refuse_nested(links)
     missing = [name for name in files if not os.path.isfile(os.path.join(place.shared, name))]
     if missing:
         raise Problem("missing-shared-file", "not in %s: %s: put it there first" % (place.shared, ", ".join(missing)))
     for name in directories:
-        path = os.path.join(place.shared, name)
-        if os.path.lexists(path) and not os.path.isdir(path):
-            raise Problem("linked-path-taken", "%s is not a directory, as targets.linked_dirs says" % path)
-        os.makedirs(path, exist_ok=True)
+        path_here = os.path.join(place.shared, name)
+        if os.path.lexists(path_here) and not os.path.isdir(path_here):
+            raise Problem("linked-path-taken", "%s is not a directory, as targets.linked_dirs says" % path_here)
+        os.makedirs(path_here, exist_ok=True)
     return links
 
 
-def _wrong(place, request, entries, links):
+def _linked_path(name: str) -> bytes:
+    if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
+        raise Problem("bad-request", "%r is no relative path of a linked directory or file" % name)
+    return _bytes(name)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _parents(path: bytes) -> List[bytes]:
+    parts = path.split(b"/")
+    return [b"/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def _refuse_nested(links: Links) -> None:
+    for path in links:
+        for parent in _parents(path):
+            if parent in links:
+                told = "the linked path %s lies inside the linked path %s: name one of them only"
+                raise Problem("linked-path-taken", told % (os_text(path), os_text(parent)))
+
+
+def _wrong(wire: Wire, place: Place, request: Json, entries: Entries, links: Links) -> List[str]:
     manifest = read_manifest(place, request["id"])
     if manifest is None or manifest["tree"] != request["tree"]:
         return ["no manifest"]
-    return differences(os.fsencode(place.release(request["id"])), entries, links)
+    return differences(os.fsencode(place.release(request["id"])), entries, links, check=wire.check)
 
 
-def _fill(wire, place, request, draft, index, entries, links):
-    repo = Repo(wire, place.repo)
+def _fill(
+    wire: Wire, request: Json, repo: Repo, draft: str, index: str, entries: Entries, links: Links
+) -> None:
     os.mkdir(draft, 0o755)
     os.chmod(draft, 0o755)  # noqa: S103 - a web server reads it, whatever the umask
     failpoint("agent.stage.begin")
-    repo.must("read-tree", "--index-output=" + index, request["tree"], index=index, timeout_s=request["timeout_s"])
+    timeout_s = request["timeout_s"]
+    repo.must("read-tree", "--index-output=" + index, request["tree"], index=index, timeout_s=timeout_s)
     failpoint("agent.stage.index")
     words = ("--work-tree=" + draft, "checkout-index", "--all", "--quiet", "--index")
-    repo.must(*words, index=index, directory=draft, timeout_s=request["timeout_s"])
+    repo.must(*words, index=index, directory=draft, timeout_s=timeout_s)
     failpoint("agent.stage.checkout")
     root = os.fsencode(draft)
     for path, text in links.items():
         _make_parents(root, path)
         os.symlink(text, os.path.join(root, path))
-    found = differences(root, entries, links)
+    found = differences(root, entries, links, check=wire.check)
     if found:
         raise Problem("bad-checkout", "what was unpacked differs from the release: %s" % "; ".join(found[:5]))
     failpoint("agent.stage.verified")
-    _sync(wire, draft)
+    _sync(wire, root)
     failpoint("agent.stage.synced")
 
 
-def _make_parents(root, path):
+def _make_parents(root: bytes, path: bytes) -> None:
     """Make the directories above a linked path; each must be a real one, or a link could lead out of the release."""
-    folder = root
-    for part in path.split(b"/")[:-1]:
-        folder = os.path.join(folder, part)
+    for parent in _parents(path):
+        folder = os.path.join(root, parent)
         if not os.path.lexists(folder):
             os.mkdir(folder, 0o755)
-            os.chmod(folder, 0o755)  # noqa: S103
+            os.chmod(folder, 0o755)  # noqa: S103 - as above
         elif not stat.S_ISDIR(os.lstat(folder).st_mode):
             raise Problem("linked-path-taken", "%s is not a directory of the release" % os_text(folder))
 
 
-def _sync(wire, draft):
+def _sync(wire: Wire, draft: bytes) -> None:
     """Make everything written so far durable: the release's files and git's objects are on one file system."""
-    status, _, _ = run(wire, ["sync", "-f", draft], timeout_s=600)
-    if status:
+    try:
+        status, _, _ = run(wire, ["sync", "-f", os.fsdecode(draft)], timeout_s=600)
+    except FileNotFoundError:
+        status = 127
+    if status:  # no such option, or the disk could not: file by file it says so itself
+        for path, entry in [*walk(draft), (b"", os.lstat(draft))]:
+            if not stat.S_ISLNK(entry.st_mode):
+                _sync_one(os.path.join(draft, path))
         os.sync()
 
 
-def _publish(place, request, draft, index, files, links):
+def _sync_one(path: bytes) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _publish(place: Place, request: Json, draft: str, index: str, files: int, links: Links) -> None:
     identity = request["id"]
     manifest = {
         "format": FORMAT,
@@ -148,7 +209,7 @@ def _publish(place, request, draft, index, files, links):
         "source_commit": request["source_commit"],
         "tree": request["tree"],
         "files": files,
-        "links": {path.decode("utf-8", "surrogateescape"): text.decode() for path, text in links.items()},
+        "links": {_text(path): _text(text) for path, text in links.items()},
     }
     write_json(place.manifest(identity), manifest)
     os.rename(index, os.path.join(place.indexes, identity))

@@ -1,52 +1,77 @@
 """What this host remembers: the highest turn it saw, what was live when, and a flip that nobody has confirmed yet."""
 
+from __future__ import annotations
+
+import contextlib
 import json
 import os
+import re
 import time
 
-from .place import FORMAT, read_json, write_json
+from .place import FORMAT, ID, Place, read_json, write_json
+from .problem import Problem
+from .trees import remove
 
-HISTORY_MOST = 500
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Iterator, List, Optional, Sequence
+
+    from .problem import Json
+
+HISTORY_MOST = 200
 LOG_MOST = 1 << 20
+RECORD = {"id": str, "turn": int, "at": (int, float), "kind": str, "by": str, "reason": str}
 
 
 class State:
     """The content of ``state.json``.
 
     ``turn`` and ``decision`` are those of the newest flip seen; ``history`` lists what was live, oldest first, each
-    ``{"id", "turn", "at", "kind", "by", "reason"}``; ``pending`` is the flip under way or None.
+    ``{"id", "turn", "at", "kind", "by", "reason", "decision", "was"}``, where ``was`` is what was live before it;
+    ``pending`` is such a record of the flip under way, or None.
     """
 
-    def __init__(self, place):
+    def __init__(self, place: Place) -> None:
         self.place = place
         value = read_json(place.state, "state") or {}
-        self.turn = value.get("turn", 0)
-        self.decision = value.get("decision")
-        self.history = value.get("history", [])
-        self.pending = value.get("pending")
+        self.turn: int = value.get("turn", 0)
+        self.decision: Optional[str] = value.get("decision")
+        self.history: List[Json] = value.get("history", [])
+        self.pending: Optional[Json] = value.get("pending")
+        if not self._is_sound():
+            raise Problem("damaged-state", "%s is damaged: move it away and deploy again" % place.state)
 
-    def save(self):
+    def _is_sound(self) -> bool:
+        if not isinstance(self.turn, int) or not isinstance(self.history, list):
+            return False
+        records = self.history + ([] if self.pending is None else [self.pending])
+        return all(
+            isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in RECORD.items())
+            for record in records
+        )
+
+    def save(self) -> None:
         """Write it, durably."""
-        value = {"format": FORMAT, "turn": self.turn, "decision": self.decision, "pending": self.pending}
+        value: Json = {"format": FORMAT, "turn": self.turn, "decision": self.decision, "pending": self.pending}
         value["history"] = self.history[-HISTORY_MOST:]
         self.place.spared(lambda: write_json(self.place.state, value))
 
-    def settle(self):
+    def settle(self) -> None:
         """Turn a pending flip into history where the link shows that it happened, and forget it where it did not."""
         if self.pending is None:
             return
         record, self.pending = self.pending, None
         if self.place.link_reads() == self.place.link_text(record["id"]):
-            self.history.append({key: record[key] for key in ("id", "turn", "at", "kind", "by", "reason")})
+            self.history.append(record)
         self.save()
 
 
-def live_stack(history):
+def live_stack(history: Sequence[Json]) -> List[str]:
     """Return the ids that a chain of rollbacks would visit, oldest first, the live one last.
 
     A deploy pushes its id; a rollback goes back to where its id stands, so rolling back twice goes two back, not forth.
     """
-    stack = []
+    stack: List[str] = []
     for record in history:
         if record["kind"] == "rollback" and record["id"] in stack:
             del stack[stack.index(record["id"]) + 1 :]
@@ -55,46 +80,66 @@ def live_stack(history):
     return stack
 
 
-def write_log(place, record):
+def write_log(place: Place, record: Json) -> None:
     """Append a line to this host's own log, best effort: a full disk must not stop a rollback."""
-    try:
+    with contextlib.suppress(OSError):
         if os.path.exists(place.log) and os.path.getsize(place.log) > LOG_MOST:
             os.rename(place.log, place.log + ".1")
-        with open(place.log, "a") as file:
+        with open(place.log, "a", encoding="ascii") as file:
             file.write(json.dumps(dict(record, logged_at=time.time())) + "\n")
+
+
+def sweep(place: Place) -> None:
+    """Remove what a killed run of ours left; the caller holds the lock.
+
+    Private files, stale git locks, links that were laid but never used, manifests of releases that never came to stand.
+    What cannot be removed stays until the next time: it must not keep a rollback from running.
+    """
+    for path in [*_private(place), *_unpaired(place), *_unused_links(place), *_stale(place.repo)]:
+        with contextlib.suppress(OSError):
+            remove(path)
+
+
+def _names(folder: str) -> List[str]:
+    try:
+        return os.listdir(folder)
     except OSError:
-        pass
+        return []
 
 
-def sweep(place):
-    """Remove what a killed run of ours left: private files, stale git locks, links that were laid but never used."""
-    from .trees import remove
-
-    for name in os.listdir(place.tmp):
-        remove(os.path.join(place.tmp, name))
-    folder, name = os.path.split(place.link)
-    for entry in os.listdir(folder):
-        if entry.startswith(".%s.skein-" % name) and os.path.islink(os.path.join(folder, entry)):
-            os.unlink(os.path.join(folder, entry))
+def _private(place: Place) -> Iterator[str]:
+    yield from (os.path.join(place.tmp, name) for name in _names(place.tmp))
     for folder in (place.own, place.manifests):
-        for entry in os.listdir(folder):
-            if entry.endswith(".new"):
-                os.unlink(os.path.join(folder, entry))
+        yield from (os.path.join(folder, name) for name in _names(folder) if name.endswith(".new"))
+
+
+def _unpaired(place: Place) -> Iterator[str]:
     for folder, suffix in ((place.manifests, ".json"), (place.indexes, "")):
-        for entry in os.listdir(folder):
-            if not os.path.isdir(os.path.join(place.releases, entry[: len(entry) - len(suffix)])):
-                os.unlink(os.path.join(folder, entry))
-    sweep_repository(place.repo)
+        for name in _names(folder):
+            identity = name[: len(name) - len(suffix)]
+            if name.endswith(suffix) and ID.match(identity) and not os.path.lexists(place.release(identity)):
+                yield os.path.join(folder, name)
 
 
-def sweep_repository(repo):
-    """Remove what a killed git left in a repository of ours; the caller holds its lock, so no git of ours is running."""
-    from .trees import remove
+def _unused_links(place: Place) -> Iterator[str]:
+    """Yield links next to the real one that no other program can have laid: by name, and by where they point."""
+    folder, name = os.path.split(place.link)
+    ours = re.compile(re.escape(".%s.skein-" % name) + r"[0-9]+\Z")
+    for each in filter(ours.match, _names(folder)):
+        path = os.path.join(folder, each)
+        with contextlib.suppress(OSError):
+            text = os.readlink(path)
+            identity = os.path.basename(text)
+            if ID.match(identity) and text == place.link_text(identity):
+                yield path
 
+
+def _stale(repo: str) -> Iterator[str]:
+    """Yield what a killed git left in a repository of ours; under our lock no other git is running there."""
     for folder, folders, files in os.walk(repo):
         for name in files:
             if name.endswith(".lock") or name.startswith(("tmp_pack_", "tmp_idx_", "tmp_obj_", "tmp_rev_")):
-                os.unlink(os.path.join(folder, name))
+                yield os.path.join(folder, name)
         for name in [name for name in folders if name.startswith("tmp_objdir-")]:
-            remove(os.path.join(folder, name))
+            yield os.path.join(folder, name)
             folders.remove(name)

@@ -1,27 +1,45 @@
 """Directory trees: removing one, listing one, checking one against what git says it must hold."""
 
+from __future__ import annotations
+
+import contextlib
 import hashlib
 import os
-import shutil
 import stat
 
 from .problem import os_text
+
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Callable, Dict, Iterator, List, Optional, Tuple
+
+    Entries = Dict[bytes, Tuple[bytes, bytes]]
+    Links = Dict[bytes, bytes]
 
 CHUNK = 1 << 20
 MODES = {b"100644": 0o644, b"100755": 0o755}
 
 
-def remove(path):
-    """Remove a file, a link or a whole tree, also one whose directories cannot be written."""
+def remove(path: str) -> None:
+    """Remove a file, a link or a whole tree, also one whose directories cannot be read or written."""
     if os.path.islink(path) or not os.path.isdir(path):
         os.unlink(path)
         return
-    for folder, _, _ in os.walk(path):
-        os.chmod(folder, 0o700)
-    shutil.rmtree(path)
+    folders = [path]
+    for folder in folders:  # it grows on the way
+        with contextlib.suppress(OSError):
+            os.chmod(folder, 0o700)
+        with os.scandir(folder) as listing:
+            for item in listing:
+                if item.is_dir(follow_symlinks=False):
+                    folders.append(item.path)
+                else:
+                    os.unlink(item.path)
+    for folder in reversed(folders):
+        os.rmdir(folder)
 
 
-def blob_id(path, entry, length):
+def blob_id(path: bytes, entry: os.stat_result, length: int) -> bytes:
     """Return git's object id of what stands at ``path``, as bytes of hexadecimal digits; ``length`` is that of an id."""
     digest = hashlib.sha1() if length == 40 else hashlib.sha256()  # noqa: S324 - git's own naming of objects
     if stat.S_ISLNK(entry.st_mode):
@@ -37,11 +55,14 @@ def blob_id(path, entry, length):
             digest.update(data)
 
 
-def differences(root, entries, links, most=20):
+def differences(
+    root: bytes, entries: Entries, links: Links, most: int = 20, check: Callable[[], None] = lambda: None
+) -> List[str]:
     """Hash every file below ``root`` and return how it differs from ``entries``, at most ``most`` sentences.
 
     ``entries`` maps paths (bytes, relative) to (mode, object id) as git lists them; ``links`` maps the paths of shared
-    links to what they must read. Directories must be exactly those that the files need, modes 0644 and 0755.
+    links to what they must read. Directories must be exactly those that the files need, modes 0644 and 0755. ``check``
+    is called between files and may raise.
     """
     found = []
     missing = set(entries) | set(links)
@@ -51,6 +72,7 @@ def differences(root, entries, links, most=20):
             path = os.path.dirname(path)
             directories.add(path)
     for path, entry in walk(root):
+        check()
         if stat.S_ISDIR(entry.st_mode):
             wrong = None if path in directories else "a directory that is not of the release"
             if wrong is None and stat.S_IMODE(entry.st_mode) & 0o777 != 0o755:
@@ -66,8 +88,8 @@ def differences(root, entries, links, most=20):
     return found
 
 
-def walk(root):
-    """Yield (path relative to ``root`` as bytes, its lstat) of everything below ``root``; links are not followed."""
+def walk(root: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
+    """Yield (path relative to ``root``, its lstat) of everything below ``root``; links are not followed."""
     waiting = [b""]
     while waiting:
         folder = waiting.pop()
@@ -80,7 +102,7 @@ def walk(root):
                 yield path, entry
 
 
-def _wrong(full, path, entry, entries, links):
+def _wrong(full: bytes, path: bytes, entry: os.stat_result, entries: Entries, links: Links) -> Optional[str]:
     if path in links:
         good = stat.S_ISLNK(entry.st_mode) and os.readlink(full) == links[path]
         return None if good else "not the link to the shared directory that it must be"

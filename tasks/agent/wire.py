@@ -1,22 +1,33 @@
 """The agent's end of the session: JSON lines both ways, and the lease that ends it.
 
-The deployer sends requests ``{"id": n, "verb": …, "with": {…}}`` and beats ``{"beat": n}``; the agent answers each request with
-``{"id": n, "ok": …}`` or ``{"id": n, "error": {"code", "message"}}`` and beats too. After LEASE_S of silence, by this
-host's own monotonic clock, or at the end of input, the session is over: children are killed, the main thread is
-interrupted outside critical sections, locks go with the process.
+The deployer sends requests ``{"id": n, "verb": …, "with": {…}}`` and beats ``{"beat": n}``; the agent answers each request
+with ``{"id": n, "ok": …}`` or ``{"id": n, "error": {"code", "message"}}`` and beats too. After ``lease_s`` of silence, by
+this host's own clock, at the end of input, or by a signal the session is over, once and for all. The main thread asks
+``check`` wherever it may stop, so what must not be torn apart simply does not ask; ``GRACE_S`` later the kernel ends it.
 """
+
+from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import threading
 import time
-from collections import deque
+from queue import SimpleQueue
+
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Any, Iterator, Optional
+
+    from .problem import Json
 
 BEAT_S = 2.0
 LEASE_S = 15.0
 LINE_MOST = 1 << 20
 GRACE_S = 5.0
+WRITE_MOST = 4096  # a pipe that poll calls writable takes that much without blocking
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while the machine is suspended
 
 
 class Over(BaseException):
@@ -26,117 +37,112 @@ class Over(BaseException):
 class Wire:
     """Requests in, answers out, over two descriptors."""
 
-    def __init__(self, source=0, sink=1):
+    def __init__(self, source: int = 0, sink: int = 1) -> None:
         self.source, self.sink = source, sink
-        self.over = None  # why the session ended
-        self.children = set()
-        self._requests = deque()
-        self._ready = threading.Semaphore(0)
+        self.over = ""  # why the session ended
+        self.lease_s = LEASE_S
+        self._requests: SimpleQueue[Optional[Json]] = SimpleQueue()
         self._writing = threading.Lock()
-        self._heard = time.monotonic()
-        self._critical = 0
-        self._interrupted = False
-        self._raised = False
+        self._heard = now()
 
-    def start(self):
+    def start(self) -> None:
         """Begin to listen and to beat; call from the main thread."""
-        signal.signal(signal.SIGTERM, self._interrupt)
-        signal.signal(signal.SIGHUP, self._interrupt)
+        signal.alarm(0)  # the bootstrap's
+        self._heard = now()
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, lambda number, frame: self.finish("ended by signal %d" % number))
         for work in (self._listen, self._beat):
             threading.Thread(target=work, daemon=True).start()
 
-    def requests(self):
+    def requests(self) -> Iterator[Json]:
         """Yield requests until the session is over."""
         while True:
-            self._ready.acquire()
-            if self.over or not self._requests:
+            request = self._requests.get()
+            if self.over or request is None:
                 return
-            yield self._requests.popleft()
+            yield request
 
-    def send(self, message):
-        """Send one line; a session whose other end is gone is over."""
+    def send(self, message: Json) -> None:
+        """Send one line. It never blocks for longer than the session lasts, whatever the other end does or does not."""
         line = json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
-        try:
-            with self._writing:
-                while line:
-                    line = line[os.write(self.sink, line) :]
-        except OSError:
-            self.finish("the deployer is gone")
+        with self._writing:
+            poll = select.poll()
+            poll.register(self.sink, select.POLLOUT)
+            while line and not self.over:
+                try:
+                    if poll.poll(500):
+                        line = line[os.write(self.sink, line[:WRITE_MOST]) :]
+                except OSError:
+                    self.finish("the deployer is gone")
 
-    def check_lease(self):
-        """Raise Over if the lease has lapsed: an order that arrives late must do nothing."""
-        if time.monotonic() - self._heard > LEASE_S:
+    def check(self) -> None:
+        """Raise Over where the session has ended."""
+        if self.over:
+            raise Over(self.over)
+
+    def check_lease(self) -> None:
+        """Raise Over where the session has ended or its lease has lapsed: an order that arrives late must do nothing."""
+        self._look_at_lease()
+        self.check()
+
+    def finish(self, why: str) -> None:
+        """End the session. Safe in a signal handler and in any thread: it takes no lock."""
+        if not self.over:
+            self.over = why
+            signal.setitimer(signal.ITIMER_REAL, GRACE_S)  # nobody handles it: it ends a process that hangs
+            self._requests.put(None)
+
+    def _look_at_lease(self, at: Optional[float] = None) -> bool:
+        """Tell whether the lease holds; one that has lapsed never holds again."""
+        if (now() if at is None else at) - self._heard > self.lease_s:
             self.finish("the lease lapsed")
-        if self.over:
-            raise Over(self.over)
+        return not self.over
 
-    def critical(self):
-        """Return a context in which the end of the session waits for the end of the section."""
-        return _Critical(self)
+    def _hear(self, at: float) -> bool:
+        """Renew the lease, unless it lapsed before: what was read has waited in a cut link or a frozen machine."""
+        if not self._look_at_lease(at):
+            return False
+        self._heard = at
+        return True
 
-    def finish(self, why):
-        """End the session: kill children, interrupt the main thread, and leave for good a little later."""
-        if self.over:
-            return
-        self.over = why
-        for child in list(self.children):
-            try:
-                os.killpg(child, signal.SIGKILL)
-            except OSError:
-                pass
-        self._ready.release()
-        last = threading.Timer(GRACE_S, os._exit, (3,))
-        last.daemon = True
-        last.start()
-        os.kill(os.getpid(), signal.SIGTERM)
+    def _read(self) -> bytes:
+        try:
+            return os.read(self.source, 65536)
+        except OSError:
+            return b""
 
-    def _interrupt(self, number, frame):
-        self.over = self.over or "ended by signal %d" % number
-        if self._critical:
-            self._interrupted = True
-        elif not self._raised:
-            self._raised = True  # once: a second signal must not stop the tidying
-            raise Over(self.over)
-
-    def _listen(self):
+    def _listen(self) -> None:
         pending = b""
-        while not self.over:
-            try:
-                data = os.read(self.source, 65536)
-            except OSError:
-                data = b""
-            now = time.monotonic()
-            if not data or len(pending) > LINE_MOST:
+        poll = select.poll()
+        poll.register(self.source, select.POLLIN)
+        while self._look_at_lease():
+            if not poll.poll(min(1000, int(self.lease_s * 250))):
+                continue
+            data = self._read()
+            if not data:
                 return self.finish("end of input")
-            if now - self._heard > LEASE_S:  # what was read has waited in a cut link or a frozen machine
-                return self.finish("the lease lapsed")
-            self._heard = now
+            if not self._hear(now()):
+                return None
             *lines, pending = (pending + data).split(b"\n")
-            for line in lines:
-                message = json.loads(line)
-                if isinstance(message, dict) and "verb" in message:
-                    self._requests.append(message)
-                    self._ready.release()
+            if len(pending) > LINE_MOST or not all(self._take(line) for line in lines):
+                return self.finish("what came in is no request")
         return None
 
-    def _beat(self):
+    def _take(self, line: bytes) -> bool:
+        try:
+            message: Any = json.loads(line)
+        except (ValueError, RecursionError):
+            return False
+        if isinstance(message, dict) and "verb" in message:
+            self._requests.put(message)
+        return isinstance(message, dict)
+
+    def _beat(self) -> None:
         while not self.over:
             time.sleep(BEAT_S)
-            if time.monotonic() - self._heard > LEASE_S:
-                return self.finish("the lease lapsed")
             self.send({"beat": 1})
-        return None
 
 
-class _Critical:
-    def __init__(self, wire):
-        self.wire = wire
-
-    def __enter__(self):
-        self.wire._critical += 1
-
-    def __exit__(self, *_):
-        self.wire._critical -= 1
-        if self.wire._interrupted and not self.wire._critical:
-            self.wire._interrupted = False
-            raise Over(self.wire.over)
+def now() -> float:
+    """Return seconds on a clock that nobody sets."""
+    return time.clock_gettime(CLOCK)

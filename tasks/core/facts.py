@@ -12,6 +12,8 @@ Identity = Annotated[str, StringConstraints(pattern=f"^(?:{ID.pattern})$")]
 ObjectId = Annotated[str, StringConstraints(pattern=f"^(?:{OBJECT_ID.pattern})$")]
 Text = Annotated[str, StringConstraints(max_length=4000)]
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Moment = Annotated[float, Field(ge=0, lt=1 << 37, allow_inf_nan=False)]
+"""Seconds since 1970, by the host's own clock; what lies beyond the year 6300 is no clock's."""
 
 
 class Fact(BaseModel):
@@ -44,17 +46,19 @@ class Probe(Fact):
     """What a host is and has. ``offset_s`` is its clock minus ours; ``stack`` what rollbacks visit, live one last."""
 
     current: Identity | None
-    current_since: float | None
+    current_since: Moment | None
     stack: tuple[Identity, ...]
     turn: Count
+    live_turn: Count = 0  # the turn at which what is live became so
     releases: dict[Identity, Present]
     free_bytes: Count
     free_inodes: Count
-    clock: float
-    offset_s: float = 0.0
+    clock: Moment
+    offset_s: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     python: Text
     git: Text | None
     problems: tuple[Trouble, ...]
+    unsettled: bool = False  # a killed run left something: private files, or a flip that nobody confirmed
     drift: tuple[Text, ...] = ()
 
     @property
@@ -82,7 +86,13 @@ class Staged(Fact):
 class Flipped(Fact):
     """The host's own clock, seconds since 1970, when the rename had happened."""
 
-    at: float
+    at: Moment
+
+
+class Reverted(Fact):
+    """What is live after a flip was undone."""
+
+    current: Identity | None
 
 
 class Pruned(Fact):

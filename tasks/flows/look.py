@@ -13,8 +13,15 @@ from .hands import Hands
 
 
 def look(hands: Hands) -> tuple[dict[str, Probe], dict[str, HostError]]:
-    """Probe every host; return what those that could serve said, and why the others cannot."""
+    """Probe every host; return what those that could serve said, and why the others cannot.
+
+    Where a killed run left something, the host settles first: a flip that nobody confirmed enters its record, or a
+    rollback would go one too far.
+    """
     answers = hands.ask("probe", {host.name: (Request("probe"),) for host in hands.hosts}, Probe)
+    left = [name for name, answer in answers.items() if isinstance(answer, Probe) and answer.unsettled]
+    if left:
+        answers |= hands.ask("settle", {name: (Request("settle"),) for name in left}, Probe)
     probes: dict[str, Probe] = {}
     failures: dict[str, HostError] = {}
     for name, answer in answers.items():

@@ -26,9 +26,9 @@ def rollback(hands: Hands, to: str | None) -> Report:
 
 def before(probes: Mapping[str, Probe]) -> str:
     """Return what was live before what is live now, by the newest record that any host has; never by time or name."""
-    newest = max(probes.values(), key=lambda probe: probe.turn)
+    newest = max(probes.values(), key=lambda probe: probe.live_turn)
     if len(newest.stack) < 2:
-        live = f"only {newest.stack[0]} was ever live" if newest.stack else "no release was ever live"
+        live = f"nothing was live before {newest.stack[0]}" if newest.stack else "no release was ever live"
         raise UsageError(f"there is nothing to roll back to: {live}; name one with --to")
     return newest.stack[-2]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ..core import requests
-from ..core.errors import HostError, RefusedError, UnreachableError
-from ..core.facts import Done, Flipped, Probe, Pruned, Staged
+from ..core.errors import HostError, RefusedError
+from ..core.facts import Done, Flipped, Probe, Pruned, Reverted, Staged
 from ..core.hosts import fold
 from ..core.release import Release
 from ..core.report import Outcome, Report, State
@@ -49,7 +49,7 @@ class Rollout:
             report = self.go_live(staged, decision)
         if shield.interrupted:
             self.notes.append("interrupted after the flip had begun: it was carried through to the end")
-            return self.report(report.exit_code or 130, report.headline)
+            return replace(report, exit_code=report.exit_code or 130, notes=tuple(self.notes))
         return report
 
     def stage(self, names: Iterable[str]) -> None:
@@ -104,17 +104,17 @@ class Rollout:
         self.flipped = _good(answers)
         at = [flipped.at - self.probes[name].offset_s for name, flipped in self.flipped.items()]
         self.skew_s = max(at) - min(at) if at else None
-        lost = {name: error for name, error in _bad(answers).items() if isinstance(error, UnreachableError)}
-        self.keep_failures({name: error for name, error in answers.items() if isinstance(error, RefusedError)})
-        if lost:
-            self.look_again(lost)
+        if unsure := _bad(answers):
+            self.look_again(unsure)
 
     def look_again(self, lost: Mapping[str, HostError]) -> None:
-        """Settle hosts whose session broke during the flip: the link says what happened."""
+        """Settle hosts that did not say that they flipped: the link says what happened."""
         found = self.hands.ask("look again", {name: (Request("settle"),) for name in lost}, Probe)
         for name, probe in found.items():
             if isinstance(probe, Probe) and probe.current == self.release.id:
                 self.flipped[name] = Flipped(at=probe.current_since or probe.clock)
+                if isinstance(lost[name], RefusedError):
+                    self.failures[name] = lost[name]  # it flipped and could not make that durable: to be put back
             else:
                 self.failures[name] = lost[name]
                 if isinstance(probe, HostError):
@@ -138,15 +138,16 @@ class Rollout:
         """Put hosts back to what was live before, run ``after_flip`` for that too; return those that did not answer."""
         if not names:
             return set()
-        answers = self.hands.ask("revert", {name: (requests.revert(decision),) for name in names}, Done)
-        self.reverted |= set(_good(answers))
+        answers = self.hands.ask("revert", {name: (requests.revert(decision),) for name in names}, Reverted)
+        back = {name for name, answer in _good(answers).items() if answer.current != self.release.id}
+        self.reverted |= back
         targets = self.hands.settings.targets
-        again = [name for name in self.reverted if name in names and self.probes[name].current]
+        again = [name for name in names if name in back and self.probes[name].current]
         if targets.after_flip and again:
             order = requests.after_flip(targets.after_flip, targets.after_flip_timeout)
             failed = _bad(self.hands.ask("after_flip, for what was put back", dict.fromkeys(again, (order,)), Done))
             self.notes += [f"after_flip failed again on {name}, put back: {error}" for name, error in failed.items()]
-        lost = set(_bad(answers))
+        lost = set(names) - back
         self.unknown |= lost
         return lost
 

@@ -69,9 +69,9 @@ def status(hands: Hands) -> FleetStatus:
 
 
 def wanted(answers: Mapping[str, Probe | HostError]) -> str | None:
-    """Return what is live on the host that has seen the highest turn."""
+    """Return what the newest flip that lasted made live."""
     seen = [answer for answer in answers.values() if isinstance(answer, Probe) and answer.current]
-    return max(seen, key=lambda probe: probe.turn).current if seen else None
+    return max(seen, key=lambda probe: probe.live_turn).current if seen else None
 
 
 def _one(name: str, answer: Probe | HostError, desired: str | None) -> HostStatus:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
@@ -20,9 +20,12 @@ from .source import Source
 
 
 class MirrorSet:
-    """The mirrors in the order of the configuration. ``fleet`` reaches those that are not on this machine."""
+    """The mirrors in the order of the configuration. ``fleet`` reaches those that are not on this machine.
 
-    def __init__(self, settings: Settings, fleet: Fleet, source: Source) -> None:
+    ``source`` opens the source when it is needed: mirrors can be made and looked at without one.
+    """
+
+    def __init__(self, settings: Settings, fleet: Fleet, source: Callable[[], Source]) -> None:
         self._settings, self._fleet, self._source = settings, fleet, source
 
     @cached_property
@@ -37,13 +40,13 @@ class MirrorSet:
 
     def bring(self, ref: str, commit: str) -> None:
         """Fetch a release commit that another machine made from the hub."""
-        self._hub().fetch(self._source, [f"{commit}:{ref}"], self._settings.targets.stage_timeout)
+        self._hub().fetch(self._source(), [f"{commit}:{ref}"], self._settings.targets.stage_timeout)
 
     def push(self, refspecs: Sequence[str]) -> dict[str, RepositoryError]:
         """Push to all side by side, atomically on each; return those that failed, raise the hub's trouble."""
         hub = self._hub()
         reached = [mirror for mirror in self._opened.values() if isinstance(mirror, Mirror)]
-        pushed = push_all(reached, self._source, refspecs, self._settings.targets.stage_timeout)
+        pushed = push_all(reached, self._source(), refspecs, self._settings.targets.stage_timeout)
         if trouble := pushed[hub.name]:
             raise trouble
         unreached = {name: mirror for name, mirror in self._opened.items() if isinstance(mirror, RepositoryError)}

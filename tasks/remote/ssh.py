@@ -186,9 +186,13 @@ class Connector:
             with attempt:
                 if to.gateway is None:
                     return self._log_in(to, _dial(to, deadline), keys, deadline)
-                gateway = self._gateway(to, to.gateway)
-                with deadline.queue(gateway.slots):
+                with deadline.paused():
+                    gateway = self._gateway(to, to.gateway)
+                    gateway.slots.acquire()
+                try:
                     return self._log_in(to, gateway.channel(to, deadline), keys, deadline)
+                finally:
+                    gateway.slots.release()
         raise AssertionError("the last attempt returns or raises")
 
     def _identities(self, to: Endpoint) -> list[paramiko.PKey]:
@@ -329,12 +333,11 @@ class _Deadline:
         return max(self._end - time.monotonic(), 0.0)
 
     @contextmanager
-    def queue(self, slots: threading.Semaphore) -> Iterator[None]:
-        """Hold a slot. Waiting for it does not count; it ends, for every holder has a deadline."""
-        asked = time.monotonic()
-        with slots:
-            self._end += time.monotonic() - asked
-            yield
+    def paused(self) -> Iterator[None]:
+        """Do not count the time within: others' log-ins, each with a deadline of its own, are waited for."""
+        began = time.monotonic()
+        yield
+        self._end += time.monotonic() - began
 
 
 class _Once(Generic[V]):

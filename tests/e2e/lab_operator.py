@@ -5,6 +5,7 @@ Not called `operator`: a module of that name cannot be imported, Python's own st
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -20,13 +21,17 @@ from real_site import Site
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDER = "/root/config"
-GROUPS = {"eu": {"hosts": ["web-[01-06]"], "zone": "eu"}, "us": {"hosts": ["web-[07-12]"], "zone": "us"}}
 ZONES = {"mirror-1": "eu", "mirror-2": "us"}
+TWELVE = {"eu": {"hosts": ["web-[01-06]"], "zone": "eu"}, "us": {"hosts": ["web-[07-12]"], "zone": "us"}}
+THREE = {"eu": {"hosts": ["web-[01-02]"], "zone": "eu"}, "us": {"hosts": ["web-03"], "zone": "us"}}
+FILES = {"index.html": b"first\n", "lib/code.php": b"<?php\n", "bin/run": b"#!/bin/sh\n"}
+
+_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Run:
-    """How a command ended; ``json`` and ``targets`` are for those that were run with --json."""
+    """How a command ended; ``json`` and what follows it are for commands that were run with --json."""
 
     code: int
     out: str
@@ -34,7 +39,7 @@ class Run:
 
     @property
     def said(self) -> str:
-        """All that it said, with runs of blanks and line breaks as one blank: a table breaks its lines anywhere."""
+        """All that it said, with runs of blanks and line breaks as one blank, for a table breaks lines anywhere."""
         return " ".join(f"{self.out}\n{self.err}".split())
 
     @property
@@ -46,46 +51,55 @@ class Run:
         return document
 
     @property
-    def targets(self) -> dict[str, dict[str, Any]]:
-        """What the document says of each target, by name."""
-        return {each["host"]: each for each in self.json["targets"]}
+    def release(self) -> str:
+        """The id of the release that the run was about."""
+        return str(self.json["release"])
 
-    def named(self, *states: str) -> dict[str, str]:
-        """Return the targets in one of these states, with the reasons given."""
-        return {name: each["reason"] for name, each in self.targets.items() if each["state"] in states}
+    @property
+    def states(self) -> dict[str, str]:
+        """Every target's state."""
+        return {each["host"]: each["state"] for each in self.json["targets"]}
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """What is told of the targets that are not as wished."""
+        told = {each["host"]: each.get("reason") or each.get("trouble") for each in self.json["targets"]}
+        return {name: reason for name, reason in told.items() if reason}
 
 
 class Operator:
     """One environment of a lab and the commands on it, as root on server-1, from the checkout.
 
-    ``environment`` names the configuration, the hub's chain and the mirrors' path, so that several may live in one lab;
-    ``source`` is the site's path on server-1. The configuration is written at once; `configure` writes another.
+    ``environment`` names the configuration and the chain of releases, ``folder`` is the site's path on server-1, so
+    that several may live in one lab. The configuration is written at once; `configure` writes another.
     """
 
     def __init__(
-        self, lab: Lab, environment: str = "prod", source: str = "/srv/www", **tables: Mapping[str, Any]
+        self, lab: Lab, environment: str = "prod", folder: str = "/srv/www", **tables: Mapping[str, Any]
     ) -> None:
-        self.lab, self.environment, self.source = lab, environment, source
-        self.mirror_path = f"/srv/git/{environment}.git"
-        self.deploy_to = "/srv/app"
+        self.lab, self.environment, self.folder = lab, environment, folder
+        self.mirror_path, self.deploy_to, self.link = "/srv/git/www.git", "/srv/app", "/srv/app/current"
+        self.hosts: list[str] = lab.targets
         self.configure(**tables)
 
     def configure(self, **tables: Mapping[str, Any]) -> None:
-        """Write the configuration: twelve targets in two zones, unless ``targets``, ``groups``, ``ssh``, ... say more.
+        """Write the configuration: twelve targets in two zones, unless a table says more.
 
-        ``targets={"keep": 2}`` adds to that table or replaces what is there; ``groups`` replaces all groups.
+        ``targets={"keep": 2}`` adds to [targets] or replaces what is there, and so do ``source`` and ``ssh``;
+        ``groups`` replaces all groups.
         """
-        known = [name for name in self.lab.mirrors if name in ZONES]
-        mirrors = [{"host": name, "path": self.mirror_path, "zone": ZONES[name]} for name in known]
-        lines = [
-            _table("[app]", {"name": "www"}),
-            _table("[source]", {"path": self.source, **tables.get("source", {})}),
-        ]
-        lines += [_table("[[mirrors]]", mirror) for mirror in mirrors]
-        lines.append(_table("[ssh]", {"user": "deploy", **tables.get("ssh", {})}))
-        lines.append(_table("[targets]", {"deploy_to": self.deploy_to, **tables.get("targets", {})}))
-        groups = tables.get("groups", GROUPS).items()
-        self.write("\n".join([*lines, *(_table(f"[targets.groups.{name}]", group) for name, group in groups)]))
+        mirrors = [{"host": name, "path": self.mirror_path, "zone": ZONES[name]} for name in self.lab.mirrors]
+        targets = {"deploy_to": self.deploy_to, **tables.get("targets", {})}
+        groups = tables.get("groups", TWELVE)
+        parts = [_table("[app]", {"name": "www"})]
+        parts += [_table("[source]", {"path": self.folder, **tables.get("source", {})})]
+        parts += [_table("[[mirrors]]", mirror) for mirror in mirrors]
+        parts += [_table("[ssh]", {"user": "deploy", "connect_timeout": 5, **tables.get("ssh", {})})]
+        parts += [_table("[targets]", targets)]
+        parts += [_table(f"[targets.groups.{name}]", group) for name, group in groups.items()]
+        self.write("\n".join(parts))
+        self.link = targets.get("link", f"{self.deploy_to}/current")
+        self.hosts = self.lab.targets[:3] if groups is THREE else self.lab.targets
 
     def write(self, text: str) -> None:
         """Write the configuration as it stands."""
@@ -106,6 +120,7 @@ class Operator:
         done = self.lab.run("server-1", command, env=variables, check=False, timeout=timeout)
         run = Run(done.returncode, done.stdout, done.stderr)
         assert code in (None, run.code), f"{' '.join(argv)} ended with {run.code}, not {code}:\n{run.out}{run.err}"
+        assert "Traceback" not in run.err, run.err
         return run
 
     def start(self, *argv: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
@@ -131,63 +146,79 @@ class Operator:
         return self.fab("status", "--json", *argv, code=code, program="invoke")
 
     def path(self, machine: str, inside: str = "") -> Path:
-        """Return a path below ``deploy_to`` of a machine, as seen from outside; on mirrors, below the repository."""
+        """Return a path below ``deploy_to`` of a machine, or below the repository of a mirror, as seen from outside."""
         base = self.mirror_path if machine in self.lab.mirrors else self.deploy_to
         return self.lab.path(machine, f"{base}/{inside}" if inside else base)
 
-    def live(self, machine: str) -> str | None:
-        """Return the id that ``current`` reads on a machine, None where there is none."""
-        current = self.path(machine, "current")
-        return current.readlink().name if current.is_symlink() else None
+    def live(self) -> dict[str, str | None]:
+        """Return what the link of every host names, None where there is none."""
+        links = {host: self.lab.path(host, self.link) for host in self.hosts}
+        return {host: link.readlink().name if link.is_symlink() else None for host, link in links.items()}
 
     def wipe(self, machines: Iterable[str] | None = None) -> None:
         """Make hosts, by default all targets, as they were before anything was deployed to them."""
         for machine in self.lab.targets if machines is None else machines:
-            if self.path(machine).exists():
-                shutil.rmtree(self.path(machine))
+            for left in self.lab.path(machine, "/srv").iterdir():
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
     def assert_serves(
         self,
         allowed: Manifest | Mapping[str, Manifest],
-        machines: Sequence[str] | None = None,
+        hosts: Sequence[str] | None = None,
         shared: Collection[bytes] = (),
     ) -> dict[str, str]:
-        """Hash what is live on machines, by default all targets: one allowed manifest whole, nothing left over, no orphan.
+        """Hash what is live on hosts, by default all: one allowed manifest whole, nothing left over, no orphan.
 
-        Return the allowed manifest's name for each machine; one manifest alone is called "it".
+        Return the allowed manifest's name by host; a manifest that is given alone is called "it".
         """
-        machines = self.lab.targets if machines is None else machines
+        hosts = self.hosts if hosts is None else hosts
         named: Any = allowed if all(isinstance(name, str) for name in allowed) else {"it": allowed}
-        found = {}
-        for machine in machines:
-            base = self.path(machine)
-            found[machine] = check_host(base, base / "current", named, shared, self.deploy_to)
-        assert_no_orphans(self.lab, [*machines, *self.lab.mirrors])
-        for machine in machines:
-            assert_no_leftovers(self.path(machine))
+        links = {host: self.lab.path(host, self.link) for host in hosts}
+        found = {host: check_host(self.path(host), links[host], named, shared, self.deploy_to) for host in hosts}
+        assert_no_orphans(self.lab, [*hosts, *self.lab.mirrors])
+        for host in hosts:
+            assert_no_leftovers(self.path(host), links[host])
         return found
 
-    def mirror_refs(self, mirror: str) -> dict[str, str]:
-        """Return the refs of a mirror with their object ids."""
-        argv = ("git", "-C", self.mirror_path, "for-each-ref", "--format=%(refname) %(objectname)")
-        lines = self.lab.run(mirror, argv, user="deploy").stdout.splitlines()
-        return {name: oid for name, _, oid in (line.partition(" ") for line in lines)}
+    def git(self, machine: str, *argv: str) -> str:
+        """Run git in a mirror's, or a target's own, repository and return what it printed."""
+        repository = self.mirror_path if machine in self.lab.mirrors else f"{self.deploy_to}/.skein/repo.git"
+        return self.lab.run(machine, ["git", f"--git-dir={repository}", *argv], user="deploy").stdout.strip()
+
+    def refs(self, machine: str) -> set[str]:
+        """Return the refs of a mirror or of a target's own repository."""
+        return set(self.git(machine, "for-each-ref", "--format=%(refname)").split())
 
     def _command(
         self, argv: Sequence[str], env: Mapping[str, str] | None, program: str
     ) -> tuple[list[str], dict[str, str]]:
         """Return what does the same as the console script `fab` or `invoke`, wherever that is installed."""
-        command = ["env", "-C", str(CHECKOUT), sys.executable, "-m", program, *argv, "--env", self.environment]
+        command = ["env", "-C", str(CHECKOUT), sys.executable, "-m", program, *argv]
+        command += [] if "--env" in argv else ["--env", self.environment]
         return command, {"SKEIN_CONFIG": FOLDER, **(env or {})}
 
 
-def small_site(lab: Lab, path: str = "/srv/small", files: Mapping[str, bytes] | None = None) -> Site:
+def small_site(lab: Lab, path: str, files: Mapping[str, bytes | None] | None = None) -> Site:
     """Make a git work tree of few files on server-1, with one commit on main."""
     site = Site(lab.path("server-1", path))
     site.folder.mkdir(parents=True)
     site.git("init", "--quiet", "--initial-branch=main")
-    site.change(files or {"index.html": b"first\n", "lib/code.php": b"<?php\n"}, "first")
+    site.change(FILES if files is None else files, "first")
     return site
+
+
+def small_fleet(
+    lab: Lab, files: Mapping[str, bytes | None] | None = None, **tables: Mapping[str, Any]
+) -> tuple[Operator, Site]:
+    """Give a test a new environment with a site of few files and three hosts that know nothing; mirrors are shared."""
+    number = next(_numbers)
+    folder = f"/srv/site-{number}"
+    site = small_site(lab, folder, files)
+    operator = Operator(lab, f"small-{number}", folder, **{"groups": THREE, **tables})
+    if not operator.path("mirror-1", "HEAD").exists():
+        operator.fab("setup", "--only", "web-03")
+    operator.wipe()
+    return operator, site
 
 
 def _table(header: str, values: Mapping[str, Any]) -> str:

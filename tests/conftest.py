@@ -1,4 +1,4 @@
-"""The lab for a module of tests; where it cannot be had, the tests are counted as not run, with the reason."""
+"""What many tests need: the tools of real hosts, and the lab; where they cannot be had, tests count as not run."""
 
 from __future__ import annotations
 

@@ -1,0 +1,183 @@
+"""Hosts that are off, full, reinstalled or cut off; deployers that collide, sleep or are interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from invariants import assert_no_leftovers, assert_no_orphans
+from lab import Lab
+from lab_files import wait_until
+from lab_operator import Operator, small_fleet
+from real_site import build_site
+
+OFF, FULL, REINSTALLED = "web-02", "web-05", "web-08"
+AGENT_PAUSES = {"SKEIN_FAILPOINT": "agent.stage.verified@web-03:1:pause"}
+DEPLOYER_PAUSES = {"SKEIN_FAILPOINT": "deploy.barrier:1:pause"}
+
+
+@pytest.fixture(scope="module")
+def lab(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Twelve targets, one of them with a disk that can be filled."""
+    with Lab(tmp_path_factory.mktemp("lab"), small_disk={FULL: "300M"}) as machines:
+        yield machines
+
+
+def await_stopped(lab: Lab, machine: str) -> int:
+    """Wait until a python on the machine stands still at its failpoint; return its pid as seen from here."""
+    stopped: list[int] = []
+
+    def found() -> bool:
+        pids = [pid for pid, argv in lab.processes(machine) if "python3" in os.path.basename(argv[0])]
+        stopped[:] = [pid for pid in pids if _state(pid) == "T"]
+        return bool(stopped)
+
+    wait_until(found, f"an agent on {machine} is paused", 60)
+    return stopped[0]
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def test_three_broken_hosts_of_twelve_are_named_and_the_others_go_live(lab: Lab) -> None:
+    site = build_site(lab.path("server-1", "/srv/www"))
+    old, new = (site.files_at(commit) for commit in site.commits[:2])
+    operator = Operator(lab, targets={"fail_limit": 3})
+    operator.fab("setup")
+    operator.deploy("--ref", site.commits[0])
+    before = operator.live()
+    lab.power_off(OFF)
+    lab.change_host_key(REINSTALLED)
+    ballast = lab.fill(FULL, "/srv/ballast")
+
+    began = time.monotonic()
+    refused = operator.deploy("--ref", site.commits[1], "--fail-limit", "2", code=5)
+    assert time.monotonic() - began < 60
+    assert sorted(refused.reasons) == [OFF, FULL, REINSTALLED]
+    assert operator.live() == before
+    assert operator.assert_serves({"old": old}, operator.hosts[8:]).keys() == set(operator.hosts[8:])
+
+    began = time.monotonic()
+    partial = operator.deploy("--ref", site.commits[1], code=12)
+    assert time.monotonic() - began < 60
+    reasons = partial.reasons
+    assert sorted(reasons) == [OFF, FULL, REINSTALLED]
+    assert "no space" in reasons[FULL].lower()
+    assert "host key changed" in reasons[REINSTALLED]
+    assert {name: state for name, state in partial.states.items() if name in reasons} == {
+        OFF: "unreachable",
+        FULL: "failed",
+        REINSTALLED: "unreachable",
+    }
+    good = [host for host in operator.hosts if host not in reasons]
+    operator.assert_serves(new, good)
+    operator.assert_serves(old, [FULL])
+    assert sorted(operator.status(code=6).reasons) == [OFF, FULL, REINSTALLED]
+    table = operator.fab("deploy", "--ref", site.commits[1], code=12)
+    assert all(host in table.out for host in (OFF, FULL, REINSTALLED))
+    assert "live on 9 of 12" in table.said
+
+    lab.power_on(OFF)
+    lab.restore_host_key(REINSTALLED)
+    ballast.unlink()
+    repaired = operator.deploy("--ref", site.commits[1])
+    assert repaired.release == partial.release
+    assert {host for host, state in repaired.states.items() if state == "live"} == {OFF, FULL, REINSTALLED}
+    assert {repaired.states[host] for host in good} == {"already live"}
+    operator.assert_serves(new)
+
+
+def test_a_full_disk_does_not_keep_a_host_from_rolling_back(lab: Lab) -> None:
+    operator, site = small_fleet(lab, groups={"all": {"hosts": [FULL, "web-06"]}})
+    operator.hosts = [FULL, "web-06"]
+    operator.deploy()
+    site.change({"index.html": b"second\n"})
+    operator.deploy()
+    ballast = lab.fill(FULL, "/srv/ballast")
+    try:
+        assert set(operator.rollback().states.values()) == {"live"}
+        operator.assert_serves(site.files_at(site.commits[0]))
+    finally:
+        ballast.unlink()
+
+
+def test_two_deploys_at_once_leave_every_host_whole(lab: Lab) -> None:
+    operator, site = small_fleet(lab)
+    first = operator.deploy().release
+    for name in ("a", "b"):
+        site.change({"index.html": f"{name}\n".encode()})
+        site.git("branch", name)
+    both = [operator.start("deploy", "--json", "--ref", name) for name in ("a", "b")]
+    runs = [operator.finish(process) for process in both]
+    codes = sorted(run.code for run in runs)
+    assert codes[0] in (0, 4, 5, 10), [run.said for run in runs]
+    assert codes[1] in (0, 4, 5, 10), [run.said for run in runs]
+    winners = [run.release for run in runs if run.code == 0]
+    assert len(set(operator.live().values())) == 1
+    assert set(operator.live().values()) <= set(winners or [first])
+    operator.assert_serves({commit: site.files_at(commit) for commit in site.commits})
+    operator.deploy("--ref", "a")
+    operator.assert_serves(site.files_at(site.commits[1]))
+
+
+def test_a_deployer_that_slept_changes_nothing_after_another_has_deployed(lab: Lab) -> None:
+    operator, site = small_fleet(lab)
+    operator.deploy()
+    site.change({"index.html": b"late\n"})
+    site.git("branch", "late")
+    sleeper = operator.start("deploy", "--json", "--ref", "late", env=DEPLOYER_PAUSES)
+    wait_until(lambda: _state(sleeper.pid) == "T", "the deployer sleeps before its flip", 60)
+    site.change({"index.html": b"quick\n"})
+    quick = operator.deploy()
+    os.kill(sleeper.pid, signal.SIGCONT)
+    late = operator.finish(sleeper)
+    assert late.code in (5, 10), late.said
+    assert late.code != 0
+    assert set(operator.live().values()) == {quick.release}
+    operator.assert_serves(site.files_at(site.commits[-1]))
+
+
+def test_a_host_that_is_cut_off_while_it_stages_is_named_and_its_agent_goes(lab: Lab) -> None:
+    operator, site = small_fleet(lab, targets={"fail_limit": 1})
+    operator.deploy()
+    site.change({"index.html": b"second\n"})
+    deployer = operator.start("deploy", "--json", env=AGENT_PAUSES)
+    agent = await_stopped(lab, "web-03")
+    lab.cut("web-03")
+    try:
+        os.kill(agent, signal.SIGCONT)
+        assert_no_orphans(lab, ["web-03"], seconds=25)
+        run = operator.finish(deployer, timeout=60)
+        assert run.code == 12, run.said
+        assert run.states == {"web-01": "live", "web-02": "live", "web-03": "unreachable"}
+        assert_no_leftovers(operator.path("web-03"))
+    finally:
+        lab.mend("web-03")
+    contents = {"old": site.files_at(site.commits[0]), "new": site.files_at(site.commits[1])}
+    assert list(operator.assert_serves(contents).values()) == ["new", "new", "old"]
+    assert operator.deploy().states["web-03"] == "live"
+
+
+def test_an_interrupted_deploy_changes_nothing_visible_and_its_agents_go(lab: Lab) -> None:
+    operator, site = small_fleet(lab)
+    first = operator.deploy().release
+    site.change({"index.html": b"second\n"})
+    deployer = operator.start("deploy", "--json", env=AGENT_PAUSES)
+    agent = await_stopped(lab, "web-03")
+    os.kill(deployer.pid, signal.SIGINT)
+    run = operator.finish(deployer, timeout=60)
+    assert run.code == 130
+    assert "interrupted" in run.said
+    os.kill(agent, signal.SIGCONT)
+    assert_no_orphans(lab, operator.hosts)
+    assert set(operator.live().values()) == {first}
+    operator.assert_serves(site.files_at(site.commits[0]))
+    assert set(operator.deploy().states.values()) == {"live"}

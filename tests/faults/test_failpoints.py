@@ -1,0 +1,114 @@
+"""Every failpoint of deployer and agent, killed once: no host shows anything but one whole release, and a re-run converges."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from invariants import check_host
+from lab import Lab
+from lab_operator import Operator, Run, small_site
+
+from tasks.dev import failpoint_names
+
+VICTIM = "web-02"
+BROKEN = "/srv/broken"  # while this file is on a host, after_flip fails there
+KILLED = -9
+
+
+def noticed(run: Run) -> bool:
+    """Tell whether the report shows that the victim's agent died: a failure, a note, or a second look."""
+    return run.code != 0 or VICTIM in " ".join(run.json["notes"]) or "look again" in run.json["timings_s"]
+
+
+class Story:
+    """A small fleet with a site that gets one more release per case."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.site = small_site(lab, "/srv/small", {"index.html": b"version 1\n", "new-1.txt": b"new\n"})
+        self.operator = Operator(
+            lab,
+            source="/srv/small",
+            targets={"keep": 1, "linked_dirs": ["uploads"], "after_flip": ["sh", "-c", f"test ! -e {BROKEN}"]},
+            groups={"web": {"hosts": ["web-[01-03]"]}},
+        )
+        self.operator.fab("setup", program="invoke")
+        self.operator.deploy()
+        self.count = 1
+
+    def next_release(self) -> str:
+        """Commit a change that adds, changes, renames and removes."""
+        self.count += 1
+        kept = {"index.html": f"version {self.count}\n".encode(), f"new-{self.count}.txt": b"new\n"}
+        return self.site.change({**kept, f"new-{self.count - 1}.txt": None}, f"version {self.count}")
+
+    def serves(self, *commits: str) -> dict[str, str]:
+        """Hash what every host shows; it must be one of these commits, whole."""
+        manifests = {commit: self.site.files_at(commit) for commit in commits}
+        return self.operator.assert_serves(manifests, shared=[b"uploads"])
+
+    def looks(self, *commits: str) -> dict[str, str]:
+        """Hash what every host shows right after a kill, when private files may still be there."""
+        manifests = {commit: self.site.files_at(commit) for commit in commits}
+        base = self.operator.deploy_to
+        return {
+            name: check_host(self.operator.path(name), self.operator.path(name, "current"), manifests, [b"uploads"], base)
+            for name in self.lab.targets
+        }
+
+    def spoil(self, name: str, spoiled: bool) -> None:
+        """Make after_flip fail on every host where the case needs an undo."""
+        for machine in self.lab.targets:
+            marker = self.lab.path(machine, BROKEN)
+            if spoiled and ".revert." in name:
+                marker.touch()
+            else:
+                marker.unlink(missing_ok=True)
+
+    def forget_agent(self) -> None:
+        """Take the installed agent away, so that it is installed anew."""
+        shutil.rmtree(Path(self.operator.path(VICTIM, ".skein/agent")))
+
+
+@pytest.fixture(scope="module")
+def story(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    with Lab(tmp_path_factory.mktemp("lab"), targets=3) as lab:
+        yield Story(lab)
+
+
+@pytest.mark.parametrize("name", failpoint_names())
+def test_a_kill_leaves_one_whole_release_and_a_rerun_converges(story: Story, name: str) -> None:
+    before = story.site.git("rev-parse", "HEAD").decode().strip()
+    wanted = story.next_release()
+    point = f"{name}@{VICTIM}" if name.startswith("agent.") else name
+    if ".install." in name:
+        story.forget_agent()
+    story.spoil(name, True)
+    run = story.operator.deploy(code=None, env={"SKEIN_FAILPOINT": f"{point}:1:kill"})
+    assert run.code == KILLED or (name.startswith("agent.") and noticed(run)), f"{name} was not passed"
+    story.looks(before, wanted)
+    story.spoil(name, False)
+    story.operator.deploy()
+    assert set(story.serves(wanted).values()) == {wanted}
+    assert story.operator.deploy().json["headline"].startswith("nothing to do")
+
+
+@pytest.mark.parametrize("name", [name for name in failpoint_names() if name.startswith("agent.")])
+def test_an_error_on_one_host_is_named_and_the_rest_go_on(story: Story, name: str) -> None:
+    before = story.site.git("rev-parse", "HEAD").decode().strip()
+    wanted = story.next_release()
+    if ".install." in name:
+        story.forget_agent()
+    story.spoil(name, True)
+    limit = "0" if ".revert." in name else "1"
+    run = story.operator.deploy(
+        "--fail-limit", limit, code=None, env={"SKEIN_FAILPOINT": f"{name}@{VICTIM}:1:error"}
+    )
+    assert VICTIM in run.out
+    story.looks(before, wanted)
+    story.spoil(name, False)
+    story.operator.deploy()
+    assert set(story.serves(wanted).values()) == {wanted}

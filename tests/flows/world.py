@@ -1,0 +1,244 @@
+"""A whole small world for a story: settings, hosts, a source, mirrors, and hands that hold them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+from fake_fleet import FakeFleet, FakeHost
+
+from tasks.core.config import Settings, parse
+from tasks.core.errors import RepositoryError, UsageError
+from tasks.core.hosts import Host
+from tasks.core.policy import FailPolicy, Limit
+from tasks.core.release import Release, release_id
+from tasks.core.report import Report
+from tasks.flows.deploy import deploy
+from tasks.flows.hands import Hands
+from tasks.flows.releasing import Releasing
+from tasks.flows.rollback import rollback
+from tasks.transports.git import GitTransport
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+TOML = """
+[app]
+name = "www"
+[source]
+path = "/srv/www"
+[[mirrors]]
+host = "mirror-1"
+path = "/srv/git/www.git"
+[[mirrors]]
+host = "mirror-2"
+path = "/srv/git/www.git"
+[targets]
+deploy_to = "/srv/app"
+keep = 4
+linked_dirs = ["storage"]
+linked_files = [".env"]
+{after_flip}
+"""
+
+
+def oid(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def made(number: int) -> Release:
+    """Return the release that the tests call ``number``."""
+    source = oid(f"source {number}")
+    identity = release_id(BEGAN + timedelta(minutes=number), number, source)
+    return Release(identity, number, "prod", source, oid(f"release {number}"), oid(f"tree {number}"))
+
+
+@dataclass
+class FakeSource:
+    """The source repository: ``refs`` name commits, ``trees`` are theirs, ``stored`` the releases it has objects of."""
+
+    refs: dict[str | None, str] = field(default_factory=dict)
+    trees: dict[str, str] = field(default_factory=dict)
+    own: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, Release] = field(default_factory=dict)
+    tag_names: tuple[str, ...] = ()
+    dirty: str = ""
+    parents: list[str | None] = field(default_factory=list)
+
+    def resolve(self, ref: str | None) -> str:
+        return self.refs[ref]
+
+    def refuse_dirty(self, ref: str | None) -> None:
+        if self.dirty and ref is None:
+            raise UsageError(self.dirty)
+
+    def snapshot(self, when: datetime) -> str:
+        return self.refs["on disk"]
+
+    def tree_of(self, commit: str) -> str:
+        return self.trees[commit]
+
+    def has(self, oid: str) -> bool:
+        return oid in self.stored or oid in self.trees.values()
+
+    def releases(self, environment: str) -> dict[str, str]:
+        return self.own
+
+    def tags(self) -> tuple[str, ...]:
+        return self.tag_names
+
+    def read_release(self, environment: str, identity: str, commit: str) -> Release:
+        return self.stored[commit]
+
+    def refspecs(self, release: Release) -> Sequence[str]:
+        return (f"{release.commit}:{release.ref}", f"refs/tags/{release.tag}")
+
+    def changes(self, old: str | None, new: str) -> SimpleNamespace:
+        return SimpleNamespace(added=1, changed=2, removed=3)
+
+    def make_release(
+        self, environment: str, number: int, commit: str, tree: str, parent: str | None, when: datetime
+    ) -> Release:
+        self.parents.append(parent)
+        identity = release_id(when, number, commit)
+        release = Release(identity, number, environment, commit, oid(f"{identity} {parent}"), tree)
+        self.own[identity] = release.commit
+        self.stored[release.commit] = release
+        return release
+
+
+@dataclass
+class FakeMirrors:
+    """The mirrors: ``hub`` holds {ref: commit}; ``broken`` those that fail, "hub" being the first."""
+
+    source: FakeSource
+    hub: dict[str, str] = field(default_factory=dict)
+    elsewhere: dict[str, Release] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    pushed: list[Sequence[str]] = field(default_factory=list)
+    brought: list[str] = field(default_factory=list)
+
+    def hub_refs(self, prefix: str) -> dict[str, str]:
+        if "hub" in self.broken:
+            raise RepositoryError("the hub is out of reach")
+        return {ref: commit for ref, commit in self.hub.items() if ref.startswith(prefix.rstrip("*"))}
+
+    def bring(self, ref: str, commit: str) -> None:
+        self.brought.append(ref)
+        self.source.stored[commit] = self.elsewhere[commit]
+
+    def push(self, refspecs: Sequence[str]) -> dict[str, RepositoryError]:
+        if self.broken & {"hub", "push"}:
+            raise RepositoryError("the hub did not take the push")
+        self.pushed.append(refspecs)
+        commit, _, ref = refspecs[0].partition(":")
+        self.hub[ref] = commit
+        return {name: RepositoryError("its disk is full") for name in self.broken}
+
+
+@dataclass
+class FakeProgress:
+    """What was shown."""
+
+    titles: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Callable[[str], None]]:
+        self.titles.append(title)
+        yield lambda name: None
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+class World:
+    """Targets on which the releases 1 to ``live`` were deployed one after the other, and a source that has one more."""
+
+    def __init__(
+        self,
+        groups: Mapping[str, str] | None = None,
+        *,
+        live: int = 2,
+        fail_limit: Limit = 0,
+        group_limits: Mapping[str, Limit] | None = None,
+        after_flip: bool = True,
+    ) -> None:
+        self.settings = self._settings(groups or {"web": "web-[1-3]"}, after_flip=after_flip)
+        self.policy = FailPolicy(fail_limit, group_limits or {})
+        self.targets = [FakeHost(host.name) for host in self.settings.hosts]
+        self.fleet = FakeFleet(self.targets)
+        self.source, self.progress, self.passed = FakeSource(), FakeProgress(), list[str]()
+        self.mirrors = FakeMirrors(self.source)
+        self.interrupted, self.elapsed_s, self.nonce = False, 0.0, "n0"
+        self.live = [made(number) for number in range(1, live + 1)]
+        for release in self.live:
+            for target in self.targets:
+                target.goes_live(release, release.number)
+            self.mirrors.hub[release.ref] = release.commit
+            self.source.own[release.id] = release.commit
+            self.source.stored[release.commit] = release
+            self.source.trees[release.source_commit] = release.tree
+        self.commit(live + 1)
+
+    def commit(self, number: int) -> None:
+        """Let the branch point at the commit of release ``number``."""
+        new = made(number)
+        self.source.refs[None] = self.source.refs["main"] = new.source_commit
+        self.source.trees[new.source_commit] = new.tree
+
+    def deploy(self, ref: str | None = None, *, snapshot: bool = False) -> Report:
+        hands = self.hands()
+        return deploy(hands, Releasing(hands, self.source, self.mirrors, ref, snapshot))
+
+    def rollback(self, to: str | None = None) -> Report:
+        return rollback(self.hands(), to)
+
+    def hands(self, hosts: Sequence[Host] | None = None) -> Hands:
+        return Hands(
+            settings=self.settings,
+            hosts=hosts or self.settings.hosts,
+            fleet=self.fleet,
+            progress=self.progress,
+            transport=GitTransport(self.settings.mirrors, "deploy", 900.0),
+            policy=self.policy,
+            now=lambda: BEGAN + timedelta(days=1),
+            elapsed=self._tick,
+            shield=self._shield,
+            failpoint=self.passed.append,
+            nonce=self.nonce,
+            by="ann@laptop",
+            reason="because",
+        )
+
+    def new_run(self) -> None:
+        """Begin another run: sessions end, what was asked is forgotten, and all faults are mended."""
+        for target in self.targets:
+            target.lose()
+            target.faults.clear()
+        self.fleet.asked.clear()
+        self.nonce += "+"
+
+    @property
+    def shown(self) -> list[str | None]:
+        """What is live on each target."""
+        return [target.current for target in self.targets]
+
+    def _tick(self) -> float:
+        self.elapsed_s += 1.0
+        return self.elapsed_s
+
+    def _shield(self) -> AbstractContextManager[SimpleNamespace]:
+        return nullcontext(SimpleNamespace(interrupted=self.interrupted))
+
+    @staticmethod
+    def _settings(groups: Mapping[str, str], *, after_flip: bool) -> Settings:
+        tables = "".join(f'[targets.groups.{name}]\nhosts = ["{hosts}"]\n' for name, hosts in groups.items())
+        command = 'after_flip = ["reload"]' if after_flip else ""
+        return parse(TOML.format(after_flip=command) + tables, "prod", "prod.toml")
+
+
+def states(report: Report) -> dict[str, str]:
+    return {outcome.host: outcome.state.value for outcome in report.outcomes}

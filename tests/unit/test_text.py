@@ -1,0 +1,44 @@
+"""What came from elsewhere is shown on one line, without a single control byte, and never at length."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core.text import printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain words", "plain words"),
+        ("  around  ", "around"),
+        ("two\nlines", "two\\nlines"),
+        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
+        ("a\x00b\x7fc", "a\\x00b\\x7fc"),
+        ("tab\there", "tab\\there"),
+        ("right \u202e to left", "right \\u202e to left"),
+        ("zero\u200bwidth", "zero\\u200bwidth"),
+        ("line\u2028end", "line\\u2028end"),
+        ("not UTF-8: \udcff", "not UTF-8: \\udcff"),
+        ("Grüße, 世界 🙂", "Grüße, 世界 🙂"),
+        ("", ""),
+    ],
+)
+def test_control_bytes_are_escaped_and_words_are_left_alone(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_a_long_text_is_cut_and_says_so() -> None:
+    assert printable("x" * 300) == "x" * 300
+    assert printable("x" * 301) == "x" * 299 + "…"
+    assert printable("x" * 10**7, 10) == "x" * 9 + "…"
+
+
+@given(st.text(st.characters(exclude_categories=())), st.integers(2, 400))
+def test_whatever_it_was_it_is_one_printable_line_of_limited_length(text: str, limit: int) -> None:
+    shown = printable(text, limit)
+    assert shown.isprintable()
+    assert len(shown) <= limit
+    assert shown.encode()
