@@ -41,10 +41,10 @@ def run(
     stall_s: Optional[float] = None,
     foreign: bool = False,
 ) -> Tuple[int, bytes, str]:
-    """Run a program and return (exit status, standard output, tail of its standard error).
+    """Run a program and return (exit status, standard output, tail of standard error).
 
     ``stall_s`` is how long it may print nothing at all. Past a deadline its whole process group is killed and Problem
-    "timeout" or "stalled" raised. A ``foreign`` program is an operator's: of what it prints only the end is kept, and the
+    "timeout" or "stalled" raised. A ``foreign`` program is an operator's: only the end of its output is kept, and the
     lock is not handed to it, for it may leave a daemon behind. Raises FileNotFoundError where there is no such program.
     """
     wire.check()
@@ -60,14 +60,14 @@ def run(
         pass_fds=() if _lock_descriptor is None or foreign else (_lock_descriptor,),
     )
     try:
-        output, errors = _collect(wire, child, arguments[0], timeout_s, stall_s, TAIL if foreign else None)
+        output, errors = _collect(wire, child, arguments[0], timeout_s, stall_s, TAIL if foreign else 0)
         return child.wait(), output, errors.decode("utf-8", "replace").strip()
     finally:
         _end(child)
 
 
 def find(program: str, directory: Optional[str], path: str) -> None:
-    """Raise FileNotFoundError where a program is on no folder of ``path``: behind setpriv it would look like its failure."""
+    """Raise FileNotFoundError where no folder of ``path`` has a program: setpriv would only say that it failed."""
     folders = [directory or ""] if "/" in program else path.split(os.pathsep)
     if not any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders):
         raise FileNotFoundError(errno.ENOENT, "there is no such program on this host", program)
@@ -80,49 +80,56 @@ def guard() -> List[str]:
         _guard = []
         words = [SETPRIV, "--pdeathsig", "KILL"]
         quiet = subprocess.DEVNULL
-        if os.path.exists(SETPRIV) and not subprocess.call([*words, "true"], stdin=quiet, stdout=quiet, stderr=quiet):
+        able = os.path.exists(SETPRIV)
+        if able and not subprocess.call([*words, "true"], stdin=quiet, stdout=quiet, stderr=quiet):
             _guard = words
     return _guard
 
 
 def _collect(
-    wire: Wire, child: subprocess.Popen[bytes], name: str, timeout_s: float, stall_s: Optional[float], most: Optional[int]
+    wire: Wire, child: subprocess.Popen[bytes], name: str, timeout_s: float, stall_s: Optional[float], most: int
 ) -> Tuple[bytes, bytes]:
-    output: List[bytes] = []
-    errors = b""
+    """Return what a child prints until it ends; ``most`` bounds its standard output, zero does not."""
+    output, errors = bytearray(), bytearray()
     heard = time.monotonic()
     ends_at = heard + timeout_s
     with selectors.DefaultSelector() as selector:
-        for stream in (child.stdout, child.stderr):
+        for stream, buffer, bound in ((child.stdout, output, most), (child.stderr, errors, TAIL)):
             if stream:
-                selector.register(stream.fileno(), selectors.EVENT_READ, stream is child.stdout)
+                selector.register(stream.fileno(), selectors.EVENT_READ, (buffer, bound))
         while True:
-            if not selector.get_map():
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(LOOK_S)
-            gone = child.poll() is not None  # asked before looking: what it wrote last is then still collected
-            ready = selector.select(LOOK_S if selector.get_map() and not gone else 0)
+            gone, ready = _look(child, selector)
             wire.check()
-            now = time.monotonic()
             if gone and not ready:
-                break  # a daemon that it started may hold the pipes for ever
+                return bytes(output), bytes(errors)  # a daemon that it started may hold the pipes for ever
+            now = time.monotonic()
+            heard = now if ready else heard
             if now >= ends_at:
                 raise Problem("timeout", "%s had not ended after %d seconds and was killed" % (name, timeout_s))
-            if ready:
-                heard = now
-            elif stall_s is not None and now - heard > stall_s:
+            if stall_s is not None and now - heard > stall_s:
                 raise Problem("stalled", "%s had done nothing for %d seconds and was killed" % (name, stall_s))
-            for key, _ in ready:
-                data = os.read(key.fd, 65536)
-                if not data:
-                    selector.unregister(key.fd)
-                elif not key.data:
-                    errors = (errors + data)[-TAIL:]
-                elif most is None:
-                    output.append(data)
-                else:
-                    output = [(b"".join(output) + data)[-most:]]
-    return b"".join(output), errors
+            for key in ready:
+                _take(selector, key)
+
+
+def _look(child: subprocess.Popen[bytes], selector: selectors.BaseSelector) -> Tuple[bool, List[selectors.SelectorKey]]:
+    """Wait a moment for output or the end; tell whether the child had ended before the look at its pipes."""
+    if not selector.get_map():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(LOOK_S)
+        return child.poll() is not None, []
+    gone = child.poll() is not None
+    return gone, [key for key, _ in selector.select(0 if gone else LOOK_S)]
+
+
+def _take(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+    buffer, most = key.data
+    data = os.read(key.fd, 65536)
+    if not data:
+        selector.unregister(key.fd)
+    buffer += data
+    if most:
+        del buffer[:-most]
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 
 from .failpoints import failpoint
-from .place import sync_directory
+from .place import sync
 from .problem import Problem
 from .repo import OBJECT_ID, Repo, is_disk_full, last_line
 from .route import nearest
@@ -30,12 +30,12 @@ def fetch(wire: Wire, place: Place, request: Json) -> Json:
 
     ``request["mirrors"]`` lists ``{"name", "url", "rank"}``; within a rank the nearest by connect time goes first.
     Returns {"from": name or None where it was here already, "skipped": [{"mirror", "reason"}, …]}. Where there is no
-    repository, or one that is damaged, the release is fetched whole into a new one, which takes its place when it has it.
+    repository, or a damaged one, the release is fetched whole into a new one, which takes its place when it has it.
     """
     if not OBJECT_ID.match(request["commit"]) or not REF.match(request["ref"]):
         raise Problem("bad-request", "malformed commit or ref")
     repo = Repo(wire, place.repo)
-    name, skipped = None, []
+    name: Optional[str] = None
     if not is_damaged(repo, request):
         if repo.has(request["commit"], request["ref"]):
             return {"from": None, "skipped": []}
@@ -51,19 +51,19 @@ def fetch(wire: Wire, place: Place, request: Json) -> Json:
         if os.path.lexists(place.repo):
             os.rename(place.repo, place.private("damaged.git"))
         os.rename(anew.path, place.repo)
-        sync_directory(place.own)
+        sync(place.own)
     return {"from": name, "skipped": skipped}
 
 
 def is_damaged(repo: Repo, request: Json) -> bool:
-    """Tell whether the repository cannot be used: none, half-made, doubted, or it names the commit and lacks its parts."""
+    """Tell whether the repository cannot be used: none, half-made, doubted, or it has the ref and lacks an object."""
     if not repo.is_ready():
         return True
     return repo.has(request["commit"], request["ref"]) and not repo.is_complete(request["commit"], request["timeout_s"])
 
 
 def fetch_from(repo: Repo, mirror: Json, request: Json) -> Optional[str]:
-    """Fetch from one mirror; return None, or why it failed. The ref is ours: what it stood at before does not matter."""
+    """Fetch from one mirror; return None, or why it failed. The ref is ours: where it stood before does not matter."""
     if not URL.match(mirror["url"]):
         return "malformed url"
     commit, ref = request["commit"], request["ref"]

@@ -9,7 +9,7 @@ import time
 
 from .children import run
 from .failpoints import failpoint
-from .place import Place, sync_directory
+from .place import Place, sync
 from .problem import Problem
 from .stage import read_manifest
 from .state import State, write_log
@@ -105,7 +105,7 @@ def revert(wire: Wire, place: Place, request: Json) -> Json:
         failpoint("agent.revert.before")
         if record["was"] is None:
             os.unlink(place.link)
-            sync_directory(os.path.dirname(place.link))
+            sync(os.path.dirname(place.link))
         else:
             _rename(place, Armed(place, record["was"]).path)
         failpoint("agent.revert.after")
@@ -148,5 +148,5 @@ def after_flip(wire: Wire, place: Place, request: Json) -> Json:
 def _rename(place: Place, path: str) -> float:
     os.rename(path, place.link)
     at = time.time()
-    sync_directory(os.path.dirname(place.link))
+    sync(os.path.dirname(place.link))
     return at

@@ -22,7 +22,7 @@ from .problem import Problem
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Callable, Optional, TypeVar
+    from typing import Callable, Optional, TypeVar, Union
 
     from .problem import Json
 
@@ -119,7 +119,9 @@ class Place:
                 os.makedirs(path, exist_ok=True)
         for path in ours:
             if not stat.S_ISDIR(os.lstat(path).st_mode):
-                raise Problem("not-a-directory", "%s must be a directory of its own, and is a link: move it away" % path)
+                raise Problem(
+                    "not-a-directory", "%s must be a directory of its own, and is a link: move it away" % path
+                )
         if os.stat(self.releases).st_dev != os.stat(self.tmp).st_dev:
             told = "%s and %s must be on one file system: a release is renamed from one to the other"
             raise Problem("two-disks", told % (self.releases, self.tmp))
@@ -154,9 +156,9 @@ class Place:
             return work()
 
 
-def sync_directory(path: str) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Union[str, bytes]) -> None:
+    """Make a file's content, or the names in a directory, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -176,11 +178,11 @@ def write_json(path: str, value: Json) -> None:
         with contextlib.suppress(OSError):
             os.unlink(draft)
         raise
-    sync_directory(os.path.dirname(path))
+    sync(os.path.dirname(path))
 
 
 def read_json(path: str, what: str) -> Optional[Json]:
-    """Return the object in a file of ours, None where there is no file; raise Problem where it is not of this format."""
+    """Return the object in a file of ours, None where there is none; raise Problem where it is not of this format."""
     try:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)

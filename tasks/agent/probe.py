@@ -59,7 +59,7 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
 
 
 def status(wire: Wire, place: Place, request: Json) -> Json:
-    """Return what ``probe`` does and ``drift``: paths of the live release that changed, by git's record of their stats."""
+    """Return what ``probe`` does and ``drift``: paths of the live release that changed, by git's record of stats."""
     found = probe(wire, place, request)
     found["drift"] = drift(wire, place, found["current"]) if found["current"] and found["git"] else []
     return found
@@ -122,7 +122,8 @@ def check(wire: Wire, place: Place, request: Json) -> Json:
         findings.append(finding("linked file " + name, told, "is there"))
     repo = Repo(wire, place.repo)
     for mirror in request["mirrors"] if found["git"] else []:
-        findings.append(finding("mirror " + mirror["name"], unreadable(repo, mirror["url"]), "can be read"))
+        trouble = unreadable(repo, mirror["url"])
+        findings.append(finding("mirror " + mirror["name"], trouble, "can be read"))
     return {"findings": findings, "probe": found}
 
 

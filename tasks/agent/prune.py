@@ -53,7 +53,7 @@ def prune(wire: Wire, place: Place, request: Json) -> Json:
 
 
 def doomed(place: Place, state: State, keep: int) -> List[str]:
-    """Return the ids that prune removes: all but the live one, the one before it, and the ``keep`` newest that were live.
+    """Return the ids that prune removes: all but the live one, the one before, and the ``keep`` newest that were live.
 
     None where this host's history does not know what is live: it was lost, and nobody can tell what was live before.
     """

@@ -8,7 +8,7 @@ import stat
 
 from .children import run
 from .failpoints import failpoint
-from .place import FORMAT, Place, read_json, sync_directory, write_json
+from .place import FORMAT, Place, read_json, sync, write_json
 from .problem import Problem, os_text
 from .repo import Repo
 from .trees import differences, remove, walk
@@ -142,9 +142,7 @@ def _wrong(wire: Wire, place: Place, request: Json, entries: Entries, links: Lin
     return differences(os.fsencode(place.release(request["id"])), entries, links, check=wire.check)
 
 
-def _fill(
-    wire: Wire, request: Json, repo: Repo, draft: str, index: str, entries: Entries, links: Links
-) -> None:
+def _fill(wire: Wire, request: Json, repo: Repo, draft: str, index: str, entries: Entries, links: Links) -> None:
     os.mkdir(draft, 0o755)
     os.chmod(draft, 0o755)  # noqa: S103 - a web server reads it, whatever the umask
     failpoint("agent.stage.begin")
@@ -186,16 +184,8 @@ def _sync(wire: Wire, draft: bytes) -> None:
     if status:  # no such option, or the disk could not: file by file it says so itself
         for path, entry in [*walk(draft), (b"", os.lstat(draft))]:
             if not stat.S_ISLNK(entry.st_mode):
-                _sync_one(os.path.join(draft, path))
+                sync(os.path.join(draft, path))
         os.sync()
-
-
-def _sync_one(path: bytes) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _publish(place: Place, request: Json, draft: str, index: str, files: int, links: Links) -> None:
@@ -216,4 +206,4 @@ def _publish(place: Place, request: Json, draft: str, index: str, files: int, li
     failpoint("agent.stage.manifest")
     os.rename(draft, place.release(identity))
     failpoint("agent.stage.renamed")
-    sync_directory(place.releases)
+    sync(place.releases)

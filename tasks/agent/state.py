@@ -14,13 +14,20 @@ from .trees import remove
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Iterator, List, Optional, Sequence
+    from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
     from .problem import Json
 
 HISTORY_MOST = 200
 LOG_MOST = 1 << 20
-RECORD = {"id": str, "turn": int, "at": (int, float), "kind": str, "by": str, "reason": str}
+RECORD: Dict[str, Tuple[type, ...]] = {
+    "id": (str,),
+    "turn": (int,),
+    "at": (int, float),
+    "kind": (str,),
+    "by": (str,),
+    "reason": (str,),
+}
 
 
 class State:
@@ -34,21 +41,12 @@ class State:
     def __init__(self, place: Place) -> None:
         self.place = place
         value = read_json(place.state, "state") or {}
+        if not is_sound(value):
+            raise Problem("damaged-state", "%s is damaged: move it away and deploy again" % place.state)
         self.turn: int = value.get("turn", 0)
         self.decision: Optional[str] = value.get("decision")
         self.history: List[Json] = value.get("history", [])
         self.pending: Optional[Json] = value.get("pending")
-        if not self._is_sound():
-            raise Problem("damaged-state", "%s is damaged: move it away and deploy again" % place.state)
-
-    def _is_sound(self) -> bool:
-        if not isinstance(self.turn, int) or not isinstance(self.history, list):
-            return False
-        records = self.history + ([] if self.pending is None else [self.pending])
-        return all(
-            isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in RECORD.items())
-            for record in records
-        )
 
     def save(self) -> None:
         """Write it, durably."""
@@ -64,6 +62,17 @@ class State:
         if self.place.link_reads() == self.place.link_text(record["id"]):
             self.history.append(record)
         self.save()
+
+
+def is_sound(value: Json) -> bool:
+    """Tell whether what was read is a state: a file of the right format can still have been edited by hand."""
+    turn, history, pending = value.get("turn", 0), value.get("history", []), value.get("pending")
+    if not isinstance(turn, int) or not isinstance(history, list):
+        return False
+    return all(
+        isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in RECORD.items())
+        for record in [*history, *([] if pending is None else [pending])]
+    )
 
 
 def live_stack(history: Sequence[Json]) -> List[str]:

@@ -40,7 +40,7 @@ def remove(path: str) -> None:
 
 
 def blob_id(path: bytes, entry: os.stat_result, length: int) -> bytes:
-    """Return git's object id of what stands at ``path``, as bytes of hexadecimal digits; ``length`` is that of an id."""
+    """Return git's object id of what stands at ``path``, in hexadecimal digits; ``length`` is that of an id."""
     digest = hashlib.sha1() if length == 40 else hashlib.sha256()  # noqa: S324 - git's own naming of objects
     if stat.S_ISLNK(entry.st_mode):
         text = os.readlink(path)

@@ -1,9 +1,10 @@
 """The agent's end of the session: JSON lines both ways, and the lease that ends it.
 
-The deployer sends requests ``{"id": n, "verb": …, "with": {…}}`` and beats ``{"beat": n}``; the agent answers each request
-with ``{"id": n, "ok": …}`` or ``{"id": n, "error": {"code", "message"}}`` and beats too. After ``lease_s`` of silence, by
-this host's own clock, at the end of input, or by a signal the session is over, once and for all. The main thread asks
-``check`` wherever it may stop, so what must not be torn apart simply does not ask; ``GRACE_S`` later the kernel ends it.
+The deployer sends requests ``{"id": n, "verb": …, "with": {…}}`` and beats ``{"beat": n}``; the agent answers each
+request with ``{"id": n, "ok": …}`` or ``{"id": n, "error": {"code", "message"}}`` and beats too. After ``lease_s`` of
+silence, by this host's own clock, at the end of input, or by a signal the session is over, once and for all. The main
+thread asks ``check`` wherever it may stop, so what must not be torn apart does not ask; ``GRACE_S`` later the kernel
+ends the process.
 """
 
 from __future__ import annotations
@@ -68,12 +69,12 @@ class Wire:
         with self._writing:
             poll = select.poll()
             poll.register(self.sink, select.POLLOUT)
-            while line and not self.over:
-                try:
+            try:
+                while line and not self.over:
                     if poll.poll(500):
                         line = line[os.write(self.sink, line[:WRITE_MOST]) :]
-                except OSError:
-                    self.finish("the deployer is gone")
+            except OSError:
+                self.finish("the deployer is gone")
 
     def check(self) -> None:
         """Raise Over where the session has ended."""
@@ -81,7 +82,7 @@ class Wire:
             raise Over(self.over)
 
     def check_lease(self) -> None:
-        """Raise Over where the session has ended or its lease has lapsed: an order that arrives late must do nothing."""
+        """Raise Over where the session has ended or its lease lapsed: an order that arrives late must do nothing."""
         self._look_at_lease()
         self.check()
 

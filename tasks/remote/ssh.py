@@ -6,20 +6,12 @@ host, read half of ssh's configuration) is switched off here; ssh's configuratio
 
 from __future__ import annotations
 
-import getpass
-import glob
 import logging
-import os
-import re
-import socket
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 import fabric
 import paramiko
@@ -27,10 +19,13 @@ import stamina
 from cryptography.exceptions import UnsupportedAlgorithm
 from paramiko.pkey import UnknownKeyType
 
-from ..core.errors import UnreachableError, UsageError
+from ..core.errors import UnreachableError
 from ..core.hosts import Host
 from ..core.text import printable
+from .dialing import Deadline, DroppedError, dial, explained
+from .endpoints import Endpoint, Resolver, SshSettings
 from .known_hosts import KnownHosts, PinnedKeys
+from .once import Once
 
 LOGINS_PER_GATEWAY = 8
 """A stock sshd (MaxStartups 10:30:100) refuses some of 16 log-ins at once, and none of 8."""
@@ -40,54 +35,7 @@ GATEWAY_REST_S = 30.0
 
 LONGEST_PAUSE_S = 2.0
 CHANNEL_TIMEOUT_S = 30.0
-SSH_G_TIMEOUT_S = 10.0
-IDENTITIES = ["~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa"]
-SOCKET_OPTIONS = {"TCP_NODELAY": 1, "TCP_USER_TIMEOUT": 30_000, "TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5}
-CONFIGURES = re.compile(r"\s*(match|hostname|port|user|identityfile|proxy(jump|command)|hostkeyalias)\b", re.IGNORECASE)
 CONNECT_FAILED = 2  # RFC 4254, 5.1
-V = TypeVar("V")
-
-
-class SshSettings(Protocol):
-    """The ``[ssh]`` table. None leaves the choice to ssh's own configuration, then to ssh's defaults.
-
-    ``gateway`` is ``[user@]host[:port]``, or several with commas between, the nearest first; ``none`` for none.
-    ``connect_timeout`` is in seconds and covers everything up to the log-in, retries included. ``config_file`` is what
-    ``ssh -F`` would be given.
-    """
-
-    @property
-    def user(self) -> str | None: ...  # noqa: D102
-    @property
-    def known_hosts(self) -> str | os.PathLike[str]: ...  # noqa: D102
-    @property
-    def identity_file(self) -> str | os.PathLike[str] | None: ...  # noqa: D102
-    @property
-    def agent(self) -> bool: ...  # noqa: D102
-    @property
-    def gateway(self) -> str | None: ...  # noqa: D102
-    @property
-    def connect_timeout(self) -> float: ...  # noqa: D102
-    @property
-    def config_file(self) -> str | os.PathLike[str] | None: ...  # noqa: D102
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where and as whom to log in; ``host_key_names`` is what known_hosts calls it, with the port if that is not 22."""
-
-    name: str
-    address: str
-    port: int
-    user: str
-    identity_files: tuple[str, ...]
-    host_key_names: tuple[str, ...]
-    gateway: Endpoint | None
-
-    @property
-    def where(self) -> str:
-        """The host as messages name it."""
-        return f"{self.name} ({self.address}:{self.port})"
 
 
 class Connector:
@@ -98,12 +46,10 @@ class Connector:
         stamina.instrumentation.set_on_retry_hooks(())
         self._ssh = ssh
         self._known = KnownHosts.read(Path(ssh.known_hosts).expanduser())
-        self._ssh_answers = _Once(self._ask_ssh)
-        self._keys = _Once(_load_key)
+        self._resolver = Resolver(ssh)
+        self._keys = Once(_load_key)
         self._gateways: dict[Endpoint, _Gateway] = {}
         self._lock = threading.Lock()
-        self._configured = ssh.config_file is not None or os.path.exists(os.path.expanduser("~/.ssh/config"))
-        self._configured = self._configured or _configures("/etc/ssh/ssh_config")
 
     def __enter__(self) -> Connector:
         return self
@@ -121,12 +67,8 @@ class Connector:
                     gateway.connection.client.close()
 
     def endpoint(self, host: Host) -> Endpoint:
-        """Say where and as whom to log in: host and settings first, then what ``ssh -G`` says, then ssh's defaults.
-
-        Raises UnreachableError where ssh refuses its configuration, or names a ProxyCommand, which Skein does not run,
-        and UsageError where a gateway is malformed.
-        """
-        return self._resolve(host, host.gateway or self._ssh.gateway, None, frozenset({host.name}))
+        """Say where and as whom a host is logged in to; see ``Resolver.endpoint``."""
+        return self._resolver.endpoint(host)
 
     def open(self, host: Host) -> fabric.Connection:
         """Log in to ``host`` and return the open connection.
@@ -136,56 +78,16 @@ class Connector:
         """
         return self._open(self.endpoint(host))
 
-    def _resolve(self, host: Host, jump: str | None, through: Endpoint | None, passed: frozenset[str]) -> Endpoint:
-        said = self._ssh_answers.get(host.name) if self._configured else {}
-        first = {key: values[0] for key, values in said.items()}
-        if not (jump or through) and first.get("proxycommand", "none") != "none":
-            raise UnreachableError("gateway", f"{host.name}: ProxyCommand is not run; use ProxyJump or set ssh.gateway")
-        for hop in [] if through else _hops(jump or first.get("proxyjump", "none")):
-            if hop.name not in passed:
-                through = self._resolve(hop, None, through, passed | {hop.name})
-        identities = [self._ssh.identity_file] if self._ssh.identity_file else said.get("identityfile", IDENTITIES)
-        files = [os.path.expanduser(path) for path in identities]
-        address, port = host.address or first.get("hostname", host.name), host.port or int(first.get("port", 22))
-        names = (first.get("hostkeyalias", _with_port(address, port)), _with_port(host.name, port))
-        return Endpoint(
-            name=host.name,
-            address=address,
-            port=port,
-            user=host.user or self._ssh.user or first.get("user") or getpass.getuser(),
-            identity_files=tuple(file for file in files if self._ssh.identity_file or os.path.exists(file)),
-            host_key_names=tuple(dict.fromkeys(names)),
-            gateway=through,
-        )
-
-    def _ask_ssh(self, name: str) -> dict[str, list[str]]:
-        config = ("-F", os.path.expanduser(self._ssh.config_file)) if self._ssh.config_file else ()
-        command = ("ssh", "-G", *config, "--", name)
-        try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SSH_G_TIMEOUT_S)
-        except FileNotFoundError:
-            return {}
-        except subprocess.TimeoutExpired as error:
-            raise UnreachableError("unreachable", f"{name}: ssh -G did not end within {SSH_G_TIMEOUT_S:g} s") from error
-        if done.returncode:
-            said = printable(done.stderr.decode(errors="replace"))
-            raise UnreachableError("unreachable", f"{name}: ssh -G says: {said}; correct the ssh configuration")
-        answer: dict[str, list[str]] = {}
-        for line in done.stdout.decode(errors="replace").splitlines():
-            key, _, value = line.partition(" ")
-            answer.setdefault(key, []).append(value)
-        return answer
-
     def _open(self, to: Endpoint) -> fabric.Connection:
-        keys, deadline = self._identities(to), _Deadline(self._ssh.connect_timeout)
+        keys, deadline = self._identities(to), Deadline(self._ssh.connect_timeout)
 
         def again(error: Exception) -> bool:
-            return isinstance(error, _DroppedError) and deadline.left() > LONGEST_PAUSE_S
+            return isinstance(error, DroppedError) and deadline.left() > LONGEST_PAUSE_S
 
         for attempt in stamina.retry_context(again, 5, None, wait_initial=0.2, wait_max=LONGEST_PAUSE_S):
             with attempt:
                 if to.gateway is None:
-                    return self._log_in(to, _dial(to, deadline), keys, deadline)
+                    return self._log_in(to, dial(to, deadline), keys, deadline)
                 with deadline.paused():
                     gateway = self._gateway(to, to.gateway)
                     gateway.slots.acquire()
@@ -213,7 +115,7 @@ class Connector:
             raise UnreachableError("gateway", f"{to.name}: gateway {error}") from error
         return gateway
 
-    def _log_in(self, to: Endpoint, sock: Any, keys: list[paramiko.PKey], deadline: _Deadline) -> fabric.Connection:
+    def _log_in(self, to: Endpoint, sock: Any, keys: list[paramiko.PKey], deadline: Deadline) -> fabric.Connection:
         pinned = PinnedKeys(self._known, to.host_key_names, to.where)
         login = _Login(to, keys, self._ssh.agent, deadline)
         connection = fabric.Connection(
@@ -241,7 +143,7 @@ class Connector:
             connection.client.close()
             sock.close()
             if isinstance(error, (paramiko.SSHException, EOFError, OSError)):
-                raise _explained(to, error, login.begun, deadline) from error
+                raise explained(to, error, login.begun, deadline) from error
             raise
         return connection
 
@@ -266,7 +168,7 @@ class _Gateway:
                 self._failure = time.monotonic(), error
                 raise
 
-    def channel(self, to: Endpoint, deadline: _Deadline) -> paramiko.Channel:
+    def channel(self, to: Endpoint, deadline: Deadline) -> paramiko.Channel:
         assert self.connection is not None  # noqa: S101
         transport: paramiko.Transport = self.connection.transport
         try:
@@ -281,7 +183,7 @@ class _Gateway:
 class _Login:
     """A paramiko AuthStrategy that offers keys decoded already; the usual way reads each file anew for every host."""
 
-    def __init__(self, to: Endpoint, keys: list[paramiko.PKey], agent: bool, deadline: _Deadline) -> None:
+    def __init__(self, to: Endpoint, keys: list[paramiko.PKey], agent: bool, deadline: Deadline) -> None:
         self.begun, self._to, self._keys, self._agent, self._deadline = False, to, keys, agent, deadline
 
     def authenticate(self, transport: paramiko.Transport) -> None:
@@ -319,88 +221,6 @@ class _Login:
         raise UnreachableError("refused-login", message)
 
 
-class _DroppedError(UnreachableError):
-    """The host hung up before the log-in began, as a busy sshd does: worth another try."""
-
-
-class _Deadline:
-    """The seconds that one host has, all tries together."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self._end = seconds, time.monotonic() + seconds
-
-    def left(self) -> float:
-        return max(self._end - time.monotonic(), 0.0)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Do not count the time within: others' log-ins, each with a deadline of its own, are waited for."""
-        began = time.monotonic()
-        yield
-        self._end += time.monotonic() - began
-
-
-class _Once(Generic[V]):
-    """Make a value once per key however many threads ask; a failure is raised and not kept."""
-
-    def __init__(self, make: Callable[[str], V]) -> None:
-        self._make, self._lock = make, threading.Lock()
-        self._locks: dict[str, threading.Lock] = {}
-        self._made: dict[str, V] = {}
-
-    def get(self, key: str) -> V:
-        with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            if key not in self._made:
-                self._made[key] = self._make(key)
-            return self._made[key]
-
-
-def _dial(to: Endpoint, deadline: _Deadline) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(to.address, to.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        message = f"{to.where}: {to.address} has no address: {_said(error)}; check the name, or set its address"
-        raise UnreachableError("unreachable", message) from error
-    problem: OSError | None = None
-    for index, (family, kind, protocol, _, address) in enumerate(found):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in SOCKET_OPTIONS.items():
-                if hasattr(socket, name):
-                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-            sock.settimeout(max(deadline.left() / (len(found) - index), 0.01))
-            sock.connect(address)
-        except OSError as error:
-            problem = error
-            sock.close()
-        else:
-            return sock
-    said = f"no answer within {deadline.seconds:g} s" if isinstance(problem, TimeoutError) else _said(problem)
-    raise UnreachableError("unreachable", f"{to.where}: {said}; check address, port and firewall") from problem
-
-
-def _explained(to: Endpoint, error: Exception, begun: bool, deadline: _Deadline) -> UnreachableError:
-    if deadline.left() <= 0:
-        phase = "the log-in did not end" if begun else "it accepts connections, but no SSH session began"
-        message = f"{to.where}: {phase} within {deadline.seconds:g} s; is it overloaded, and is that sshd's port?"
-        return UnreachableError("unreachable", message)
-    if begun:
-        return UnreachableError("unreachable", f"{to.where}: connection lost during the log-in: {_said(error)}")
-    # Paramiko wraps what ended the wait for the banner.
-    if any(isinstance(cause, (EOFError, ConnectionError)) for cause in (error, error.__context__)):
-        advice = "a busy sshd does that (MaxStartups); try again, or fewer at once"
-        return _DroppedError("unreachable", f"{to.where}: hung up before the log-in: {_said(error)}; {advice}")
-    return UnreachableError("unreachable", f"{to.where}: no SSH session: {_said(error)}")
-
-
-def _said(error: Exception | None) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return printable(text) or type(error).__name__
-
-
 def _load_key(file: str) -> paramiko.PKey | str:
     """Decode a private key, or say what is wrong with it; never ask for a passphrase."""
     try:
@@ -413,31 +233,3 @@ def _load_key(file: str) -> paramiko.PKey | str:
         return "has a passphrase"
     except (ValueError, UnsupportedAlgorithm, UnknownKeyType, paramiko.SSHException):
         return "is no private key that can be used"
-
-
-def _hops(jump: str) -> list[Host]:
-    """Read ``[user@]host[:port],…`` as ssh writes it; ``none`` is no hop."""
-    hops = []
-    for hop in [] if jump == "none" else jump.split(","):
-        user, _, place = hop.strip().removeprefix("ssh://").rpartition("@")
-        match = re.fullmatch(r"\[(.+)\](?::(\d{1,5}))?|([^:]+)(?::(\d{1,5}))?", place)
-        if not match:
-            raise UsageError(f"malformed gateway {hop!r}: one looks like user@bastion:22")
-        name, port = match[1] or match[3], match[2] or match[4]
-        hops.append(Host(name, user=user or None, port=int(port) if port else None))
-    return hops
-
-
-def _with_port(name: str, port: int) -> str:
-    return name if port == 22 else f"[{name}]:{port}"
-
-
-def _configures(path: str) -> bool:
-    """Tell whether a system-wide ssh configuration says anything about where and how to log in."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    included = [word for line in lines if line.strip().lower().startswith("include") for word in line.split()[1:]]
-    files = [file for word in included for file in glob.glob(os.path.join(os.path.dirname(path), word))]
-    return any(CONFIGURES.match(line) for line in lines) or any(map(_configures, files))

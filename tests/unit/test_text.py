@@ -41,4 +41,4 @@ def test_whatever_it_was_it_is_one_printable_line_of_limited_length(text: str, l
     shown = printable(text, limit)
     assert shown.isprintable()
     assert len(shown) <= limit
-    assert shown.encode()
+    assert shown.encode().decode() == shown

@@ -154,7 +154,7 @@ def test_shellcheck_has_nothing_to_say() -> None:
 
 @pytest.mark.skipif(
     shutil.which("vagrant") is None,
-    reason="vagrant is not installed: nobody validated the Vagrantfile; apt-get install --no-install-recommends vagrant",
+    reason="vagrant is not installed: the Vagrantfile was not checked; apt-get install --no-install-recommends vagrant",
 )
 def test_vagrant_accepts_the_vagrantfile(tmp_path: Path) -> None:
     places = {"VAGRANT_HOME": str(tmp_path / "home"), "VAGRANT_DOTFILE_PATH": str(tmp_path / "state")}

@@ -1,0 +1,47 @@
+"""Keeping the agent on this host, compiled, under its hash, so that the next session need not send it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from .failpoints import failpoint
+from .place import Place, sync
+from .trees import remove, walk
+
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Dict, Optional
+
+
+def install(place: Place, digest: str, texts: Optional[Dict[str, str]]) -> None:
+    """Install the agent whose sources were sent. ``texts`` is None where the installed one is at work.
+
+    Best effort: it comes again with the next session, and a full disk must not stop a rollback.
+    """
+    if texts is None:
+        return
+    final, draft = os.path.join(place.agents, digest), place.private("agent")
+    try:
+        _write(draft, texts)
+        failpoint("agent.install.before")
+        if os.path.lexists(final):
+            os.rename(final, place.private("damaged-agent"))  # or it would not have been sent
+        os.rename(draft, final)
+        sync(place.agents)
+    except OSError:
+        with contextlib.suppress(OSError):
+            remove(draft)
+
+
+def _write(draft: str, texts: Dict[str, str]) -> None:
+    import compileall
+
+    os.makedirs(os.path.join(draft, "agent"))
+    for name, text in texts.items():
+        with open(os.path.join(draft, "agent", name + ".py"), "w", encoding="utf-8") as file:
+            file.write(text)
+    compileall.compile_dir(draft, quiet=2)
+    root = os.fsencode(draft)
+    for path, _ in walk(root):
+        sync(os.path.join(root, path))
