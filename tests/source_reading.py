@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from invoke.parser import Argument
 from invoke.tasks import Task
 
 import tasks
@@ -37,6 +39,7 @@ class Import(NamedTuple):
         return f"{self.path.relative_to(ROOT)}:{self.line} imports {'.' * self.dots}{self.module}"
 
 
+@cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"), filename=str(path))
 
@@ -70,8 +73,30 @@ def calls(paths: list[Path]) -> Iterator[tuple[Path, ast.Call]]:
                 yield path, node
 
 
+def nodes() -> Iterator[ast.AST]:
+    """List every node of every file of the product."""
+    return (node for path in SOURCES for node in ast.walk(parsed(path)))
+
+
+@cache
+def literals() -> frozenset[str]:
+    """Return every piece of text that the product holds; of formatted text, the pieces between what is filled in."""
+    constants = (node.value for node in nodes() if isinstance(node, ast.Constant))
+    return frozenset(value for value in constants if isinstance(value, str))
+
+
 def all_tasks() -> dict[str, Task]:  # type: ignore[type-arg]
     return {name: tasks.ns[name] for name in tasks.ns.task_names}
+
+
+ARGUMENTS: dict[str, list[Argument]] = {name: task.get_arguments() for name, task in all_tasks().items()}
+"""What each task takes. Asked once: invoke takes the help out of a task as it makes its arguments."""
+
+
+def flags(name: str) -> set[str]:
+    """Return the options of a task, as they are typed."""
+    names = (name for argument in ARGUMENTS[name] for name in argument.names)
+    return {f"--{name.replace('_', '-')}" if len(name) > 1 else f"-{name}" for name in names}
 
 
 def tracked() -> list[Path]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Verb = Callable[[Wire, Place, Json], Json]
 
-LOCK_WAIT_S = 5.0  # more than the lease: the session before this one may have been cut off
+LOCK_WAIT = 4 / 3  # leases: the session before this one may have been cut off
 LOOKING: Dict[str, Verb] = {"probe": probe, "status": status, "check": check}
 """What leaves nothing behind on the host, not even a lock."""
 
@@ -122,7 +122,7 @@ class Session:
 
     def wait_for(self, lock: IO[str]) -> None:
         """Wait until the lock is ours and sign it; raise Problem "locked" with the name of who holds it."""
-        ends_at = time.monotonic() + self.wire.lease_s + LOCK_WAIT_S
+        ends_at = time.monotonic() + self.wire.lease_s * LOCK_WAIT
         while True:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -41,10 +41,12 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
     elif too_old(version):
         problems.append({"code": "old-git", "message": "git %s is too old: install git 2.25 or newer" % version})
     disk = os.statvfs(existing(place.root))
-    history = state.history if state else []
+    history = state.lived() if state else []
+    newest: Json = next((record for record in reversed(history) if record["id"] == current), {})
     return {
         "current": current,
-        "current_since": next((record["at"] for record in reversed(history) if record["id"] == current), None),
+        "current_since": newest.get("at"),
+        "live_turn": newest.get("turn", 0),
         "stack": live_stack(history),
         "history": history[-HISTORY_SHOWN:],
         "turn": state.turn if state else 0,
@@ -54,8 +56,17 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
         "clock": time.time(),
         "python": platform.python_version(),
         "git": version,
+        "unsettled": bool(state and state.pending) or has_entries(place.tmp),
         "problems": problems,
     }
+
+
+def has_entries(folder: str) -> bool:
+    """Tell whether a directory is there and holds anything."""
+    try:
+        return bool(os.listdir(folder))
+    except OSError:
+        return False
 
 
 def status(wire: Wire, place: Place, request: Json) -> Json:

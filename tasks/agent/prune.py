@@ -34,14 +34,14 @@ def prune(wire: Wire, place: Place, request: Json) -> Json:
         grave = place.private("pruned-" + identity)
         os.rename(place.release(identity), grave)
         failpoint("agent.prune.renamed")
-        try:
-            remove(grave)
-        except OSError as error:
-            stuck.append("%s: %s" % (error.filename, error.strerror))
-        failpoint("agent.prune.removed")
         for path in (os.path.join(place.indexes, identity), place.manifest(identity)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+        failpoint("agent.prune.forgotten")
+        try:  # last, for as long as the grave is there the next run knows that there is something to settle
+            remove(grave)
+        except OSError as error:
+            stuck.append("%s: %s" % (error.filename, error.strerror))
     agents = [os.path.join(place.agents, name) for name in os.listdir(place.agents)]
     for agent in sorted(agents, key=os.path.getmtime)[:-AGENTS_KEPT]:
         remove(agent)

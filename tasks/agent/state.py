@@ -58,10 +58,14 @@ class State:
         """Turn a pending flip into history where the link shows that it happened, and forget it where it did not."""
         if self.pending is None:
             return
-        record, self.pending = self.pending, None
-        if self.place.link_reads() == self.place.link_text(record["id"]):
-            self.history.append(record)
+        self.history, self.pending = self.lived(), None
         self.save()
+
+    def lived(self) -> List[Json]:
+        """Return the history as ``settle`` would leave it, and write nothing."""
+        if self.pending and self.place.link_reads() == self.place.link_text(self.pending["id"]):
+            return [*self.history, self.pending]
+        return self.history
 
 
 def is_sound(value: Json) -> bool:

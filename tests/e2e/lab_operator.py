@@ -23,7 +23,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDER = "/root/config"
 ZONES = {"mirror-1": "eu", "mirror-2": "us"}
 TWELVE = {"eu": {"hosts": ["web-[01-06]"], "zone": "eu"}, "us": {"hosts": ["web-[07-12]"], "zone": "us"}}
-THREE = {"eu": {"hosts": ["web-[01-02]"], "zone": "eu"}, "us": {"hosts": ["web-03"], "zone": "us"}}
+THREE = {"eu": {"hosts": ["web-01", "web-02"], "zone": "eu"}, "us": {"hosts": ["web-03"], "zone": "us"}}
 FILES = {"index.html": b"first\n", "lib/code.php": b"<?php\n", "bin/run": b"#!/bin/sh\n"}
 
 _numbers = itertools.count(1)
@@ -79,14 +79,14 @@ class Operator:
     ) -> None:
         self.lab, self.environment, self.folder = lab, environment, folder
         self.mirror_path, self.deploy_to, self.link = "/srv/git/www.git", "/srv/app", "/srv/app/current"
-        self.hosts: list[str] = lab.targets
+        self.hosts = lab.targets
         self.configure(**tables)
 
     def configure(self, **tables: Mapping[str, Any]) -> None:
         """Write the configuration: twelve targets in two zones, unless a table says more.
 
         ``targets={"keep": 2}`` adds to [targets] or replaces what is there, and so do ``source`` and ``ssh``;
-        ``groups`` replaces all groups.
+        ``groups`` replaces all groups; a range among their hosts means all targets of the lab.
         """
         mirrors = [{"host": name, "path": self.mirror_path, "zone": ZONES[name]} for name in self.lab.mirrors]
         targets = {"deploy_to": self.deploy_to, **tables.get("targets", {})}
@@ -99,7 +99,8 @@ class Operator:
         parts += [_table(f"[targets.groups.{name}]", group) for name, group in groups.items()]
         self.write("\n".join(parts))
         self.link = targets.get("link", f"{self.deploy_to}/current")
-        self.hosts = self.lab.targets[:3] if groups is THREE else self.lab.targets
+        names = [host for group in groups.values() for host in group["hosts"]]
+        self.hosts = self.lab.targets if any("[" in name for name in names) else names
 
     def write(self, text: str) -> None:
         """Write the configuration as it stands."""
@@ -216,7 +217,7 @@ def small_fleet(
     site = small_site(lab, folder, files)
     operator = Operator(lab, f"small-{number}", folder, **{"groups": THREE, **tables})
     if not operator.path("mirror-1", "HEAD").exists():
-        operator.fab("setup", "--only", "web-03")
+        operator.fab("setup")
     operator.wipe()
     return operator, site
 

@@ -31,11 +31,11 @@ class Story:
         self.site = small_site(lab, "/srv/small", {"index.html": b"version 1\n", "new-1.txt": b"new\n"})
         self.operator = Operator(
             lab,
-            source="/srv/small",
+            folder="/srv/small",
             targets={"keep": 1, "linked_dirs": ["uploads"], "after_flip": ["sh", "-c", f"test ! -e {BROKEN}"]},
             groups={"web": {"hosts": ["web-[01-03]"]}},
         )
-        self.operator.fab("setup", program="invoke")
+        self.operator.fab("setup")
         self.operator.deploy()
         self.count = 1
 

@@ -125,6 +125,7 @@ class FakeHost:
             "clock": TRUE_TIME + self.clock_offset_s,
             "offset_s": self.clock_offset_s,
             "problems": self.problems,
+            "unsettled": self.pending is not None,
             "drift": self.drift,
             **FREE,
         }

@@ -73,3 +73,13 @@ def test_only_what_was_selected_counts_and_is_touched() -> None:
     assert (report.exit_code, len(report.outcomes)) == (12, 2)
     assert world.shown[2:] == [made(2).id] * 2
     assert {name for _, name, _ in world.fleet.asked} == {"eu-1", "eu-2"}
+
+
+@pytest.mark.parametrize(("limit", "exit_code"), [(0, 4), (1, 12)])
+def test_targets_on_which_somebody_else_is_at_work_are_exit_4_and_not_5(limit: int, exit_code: int) -> None:
+    world = World(fail_limit=limit)
+    world.targets[0].faults["fetch"] = refused("locked")
+    report = world.deploy()
+    assert report.exit_code == exit_code
+    assert report.outcomes[0].code == "locked"
+    assert world.targets[0].current == made(2).id

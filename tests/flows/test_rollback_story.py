@@ -152,8 +152,8 @@ def test_nothing_was_ever_live() -> None:
         World(live=0).rollback()
 
 
-def test_only_one_was_ever_live() -> None:
-    with pytest.raises(UsageError, match=f"only {made(1).id} was ever live"):
+def test_nothing_was_live_before_the_only_one() -> None:
+    with pytest.raises(UsageError, match=f"nothing was live before {made(1).id}"):
         World(live=1).rollback()
 
 

@@ -115,7 +115,18 @@ def test_a_flip_that_nobody_confirmed_is_shown_as_live_and_what_was_live_before_
     target.reopen()
     found = target.ask("probe")
     assert (found["current"], found["stack"]) == (THREE, [ONE, TWO, THREE])
-    assert found["current_since"] is not None
+    assert (found["current_since"] is not None, found["live_turn"]) == (True, 3)
+
+
+def test_a_probe_says_whether_a_killed_run_left_something(target: Target) -> None:
+    assert target.ask("probe")["unsettled"] is False
+    target.flip(THREE, 3)
+    target.reopen()
+    assert target.ask("probe")["unsettled"] is True
+    assert target.ask("settle")["unsettled"] is False
+    (target.root / ".skein/tmp/left").write_text("")
+    target.reopen()
+    assert target.ask("probe")["unsettled"] is True
 
 
 def test_probing_settles_nothing(target: Target) -> None:

@@ -1,0 +1,314 @@
+"""One host without ssh: the real agent over pipes, a mirror on disk, and releases made with git."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.remote import bundle
+
+ENVIRONMENT = "prod"
+DEADLINE_S = 20.0
+GIT = {
+    "PATH": os.environ["PATH"],
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    **{f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+}
+
+Link = tuple[str]
+Content = bytes | Link
+"""What a path of a release holds; a link is its text in a tuple."""
+
+
+def git(*words: str, data: bytes = b"", cwd: Path | None = None) -> str:
+    """Run git and return what it prints."""
+    done = subprocess.run(["git", *words], input=data, cwd=cwd, env=GIT, check=True, capture_output=True)
+    return done.stdout.decode("utf-8", "surrogateescape").strip()
+
+
+class Refused(Exception):
+    """The agent said no; ``code`` is its word for why."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code, self.message = code, message
+
+
+@dataclass(frozen=True)
+class Made:
+    """A release on the mirror."""
+
+    id: str
+    number: int
+    commit: str
+    tree: str
+    files: Mapping[bytes, Content]
+
+    @property
+    def ref(self) -> str:
+        return f"refs/skein/releases/{ENVIRONMENT}/{self.id}"
+
+
+class Host:
+    """``deploy_to`` and a mirror below one temporary directory."""
+
+    def __init__(self, root: Path, link: Path | None = None) -> None:
+        self.root, self.link = root, link or root / "app" / "current"
+        self.app, self.mirror = root / "app", root / "mirror.git"
+        self.own = self.app / ".skein"
+        self._parent: str | None = None
+        self._number = 0
+        git("init", "-q", "--bare", str(self.mirror))
+        git("config", "uploadpack.allowAnySHA1InWant", "true", cwd=self.mirror)
+
+    def release(self, files: Mapping[bytes, Content], *, identity: str | None = None) -> Made:
+        """Make a release commit on the chain and put it on the mirror."""
+        self._number += 1
+        tree = self._tree(files)
+        parents = ["-p", self._parent] if self._parent else []
+        commit = git("commit-tree", tree, *parents, "-m", f"release {self._number}", cwd=self.mirror)
+        name = identity or f"20261122T1015{self._number:02d}Z-{self._number:04d}-{commit[:7]}"
+        made = Made(name, self._number, commit, tree, dict(files))
+        git("update-ref", made.ref, commit, cwd=self.mirror)
+        self._parent = commit
+        return made
+
+    def _tree(self, files: Mapping[bytes, Content]) -> str:
+        here: list[tuple[bytes, str]] = []
+        below: dict[bytes, dict[bytes, Content]] = {}
+        for path, content in files.items():
+            name, slash, rest = path.partition(b"/")
+            if slash:
+                below.setdefault(name, {})[rest] = content
+                continue
+            data = os.fsencode(content[0]) if isinstance(content, tuple) else content
+            mode = b"120000" if isinstance(content, tuple) else b"100755" if data.startswith(b"#!") else b"100644"
+            here.append((mode + b" blob", git("hash-object", "-w", "--stdin", data=data, cwd=self.mirror) + "\t"))
+            here[-1] = (here[-1][0] + b" " + here[-1][1].encode() + name, "")
+        lines = [line for line, _ in here]
+        lines += [b"040000 tree " + self._tree(rest).encode() + b"\t" + name for name, rest in below.items()]
+        return git("mktree", "-z", data=b"".join(line + b"\0" for line in lines), cwd=self.mirror)
+
+    @contextlib.contextmanager
+    def session(self, **opening: object) -> Iterator[Agent]:
+        """Start an agent for this host, opened."""
+        agent = Agent(self, opening)
+        try:
+            yield agent
+        finally:
+            agent.kill()
+
+    def deploy(self, made: Made, turn: int, *, keep: int | None = None, **fields: Any) -> None:
+        """Carry a release through one whole session of its own."""
+        with self.session() as agent:
+            agent.stage(made, **fields)
+            agent.ask("arm", id=made.id)
+            agent.flip(made, turn)
+            agent.ask("confirm", decision=f"d{turn}")
+            if keep is not None:
+                agent.ask("prune", keep=keep)
+            agent.leave()
+
+    def current(self) -> str | None:
+        """Return the name that the link leads to, or None."""
+        return os.path.basename(os.readlink(self.link)) if self.link.is_symlink() else None
+
+    def files(self, made: Made) -> dict[bytes, Content]:
+        """Read a release's directory."""
+        root = os.fsencode(self.app / "releases" / made.id)
+        found: dict[bytes, Content] = {}
+        for folder, folders, names in os.walk(root):
+            for name in [*names, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]:
+                path = os.path.join(folder, name)
+                text: Content = (os.fsdecode(os.readlink(path)),) if os.path.islink(path) else Path(os.fsdecode(path)).read_bytes()
+                found[os.path.relpath(path, root)] = text
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Read the host's own record."""
+        value = json.loads((self.own / "state.json").read_text())
+        assert isinstance(value, dict)
+        return value
+
+    def leftovers(self) -> list[str]:
+        """Return what is private to a session and still there."""
+        found = [*(self.own / "tmp").glob("*"), *self.link.parent.glob(".*.skein-*")]
+        found += [*(self.own / "repo.git").rglob("*.lock"), *(self.own / "repo.git").rglob("tmp_*")]
+        return [str(path) for path in [*found, *self.own.rglob("*.new")]]
+
+
+class Agent:
+    """One session with the real program, as the deployer holds it."""
+
+    def __init__(self, host: Host, opening: Mapping[str, object]) -> None:
+        self.host = host
+        self._number, self._buffer = 0, b""
+        self.process = subprocess.Popen(
+            ["sh", "-c", bundle.command(str(host.app), None)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.send(bundle.bootstrap())
+        self.sent_whole = self.line() == b"need"
+        if self.sent_whole:
+            self.send(b"%d\n" % len(bundle.sources()) + bundle.sources())
+        fields = {"who": "op@laptop", "deploy_to": str(host.app), "link": str(host.link), "environment": ENVIRONMENT}
+        self.pid: int = self.ask("open", **{**fields, **opening})["pid"]
+
+    def send(self, data: bytes) -> None:
+        """Write to the agent's standard input."""
+        assert self.process.stdin
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def line(self, timeout_s: float = DEADLINE_S) -> bytes:
+        """Read one line; raise EOFError where the agent is gone."""
+        assert self.process.stdout
+        ends_at = time.monotonic() + timeout_s
+        while b"\n" not in self._buffer:
+            assert select.select([self.process.stdout], [], [], max(0.0, ends_at - time.monotonic()))[0], "no answer"
+            data = os.read(self.process.stdout.fileno(), 65536)
+            if not data:
+                raise EOFError
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def order(self, verb: str, **fields: object) -> int:
+        """Send a request and do not wait."""
+        self._number += 1
+        self.send(json.dumps({"id": self._number, "verb": verb, "with": fields}).encode() + b"\n")
+        return self._number
+
+    def answer(self, number: int) -> dict[str, Any]:
+        """Wait for an answer; raise Refused where it is an error."""
+        while True:
+            message = json.loads(self.line())
+            if message.get("id") == number:
+                if "error" in message:
+                    raise Refused(message["error"]["code"], message["error"]["message"])
+                result = message["ok"]
+                assert isinstance(result, dict)
+                return result
+
+    def ask(self, verb: str, **fields: object) -> dict[str, Any]:
+        """Send a request and return its answer."""
+        return self.answer(self.order(verb, **fields))
+
+    def fetch(self, made: Made, *urls: str) -> dict[str, Any]:
+        """Have a release brought, from the host's mirror unless others are named."""
+        named = [{"name": f"m{place}", "url": url, "rank": place} for place, url in enumerate(urls)]
+        mirrors = named or [{"name": "hub", "url": f"file://{self.host.mirror}", "rank": 0}]
+        return self.ask("fetch", commit=made.commit, ref=made.ref, mirrors=mirrors, timeout_s=20)
+
+    def stage(self, made: Made, dirs: tuple[str, ...] = (), files: tuple[str, ...] = (), fetch: bool = True) -> dict[str, Any]:
+        """Fetch and unpack."""
+        if fetch:
+            self.fetch(made)
+        return self.ask(
+            "stage",
+            id=made.id,
+            number=made.number,
+            commit=made.commit,
+            source_commit=made.commit,
+            tree=made.tree,
+            linked_dirs=list(dirs),
+            linked_files=list(files),
+            timeout_s=20,
+        )
+
+    def go(self, made: Made, turn: int, **changed: object) -> int:
+        """Send the flip and do not wait."""
+        fields: dict[str, object] = {
+            "id": made.id,
+            "expect": self.host.current(),
+            "turn": turn,
+            "decision": f"d{turn}",
+            "kind": "deploy",
+            "by": "op",
+            "reason": "",
+        }
+        return self.order("flip", **{**fields, **changed})
+
+    def flip(self, made: Made, turn: int, **changed: object) -> dict[str, Any]:
+        """Send the flip and return its answer."""
+        return self.answer(self.go(made, turn, **changed))
+
+    def leave(self) -> int:
+        """End the input, as a deployer that is through, and wait until the agent has gone; return its exit status."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        return self.process.wait(DEADLINE_S)
+
+    def wait(self) -> int:
+        """Wait until the agent has gone by itself; return its exit status."""
+        return self.process.wait(DEADLINE_S)
+
+    def stop(self) -> None:
+        """Freeze the agent, as a suspended machine does, and wait until it is."""
+        os.kill(self.pid, signal.SIGSTOP)
+        until(lambda: _state(self.pid) in "Tt")
+
+    def wake(self) -> None:
+        """Let a frozen agent go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill the agent, if it lives."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(DEADLINE_S)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            with contextlib.suppress(BrokenPipeError):
+                if stream:
+                    stream.close()
+
+
+def until(true: Callable[[], bool], seconds: float = DEADLINE_S) -> None:
+    """Poll until something holds, or fail."""
+    ends_at = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends_at, "it never came true"
+        time.sleep(0.01)
+
+
+def elapse(seconds: float, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Let time pass, for what is about time itself."""
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        meanwhile()
+        time.sleep(0.05)
+
+
+def tree_of(root: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Return everything below a directory: kind and mode, time of change, and content."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        entry = path.lstat()
+        content = os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        found[str(path.relative_to(root))] = (entry.st_mode, entry.st_mtime_ns, content)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process is there and is no zombie."""
+    return _state(pid) not in ("", "Z", "X")
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""

@@ -1,0 +1,366 @@
+"""The agent's protocol, spoken to the real program over pipes: deploys, refusals, the lease, the end of a session."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from agent_host import Agent, Content, Host, Made, Refused, elapse, tree_of, until
+
+ONE: dict[bytes, Content] = {b"index.html": b"one", b"bin/run": b"#!/bin/sh\n", b"to": ("index.html",)}
+TWO: dict[bytes, Content] = {b"index.html": b"two", b"new/deep/file": b"new", b"to": ("nowhere",)}
+LEASE_S = 0.8
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def armed(agent: Agent) -> Made:
+    """Stage and arm the host's first release."""
+    made = agent.host.release(ONE)
+    agent.stage(made)
+    agent.ask("arm", id=made.id)
+    return made
+
+
+def test_a_first_deploy_makes_the_release_live_and_remembers_it(host: Host) -> None:
+    one = host.release(ONE)
+    host.deploy(one, 1)
+    assert os.readlink(host.link) == f"releases/{one.id}"
+    assert host.files(one) == ONE
+    assert (host.app / "releases" / one.id / "bin/run").stat().st_mode & 0o777 == 0o755
+    assert [record["id"] for record in host.state()["history"]] == [one.id]
+    assert host.state()["turn"] == 1
+    assert not host.leftovers()
+
+
+def test_a_second_deploy_brings_the_change_and_keeps_the_first(host: Host) -> None:
+    one, two = host.release(ONE), host.release(TWO)
+    host.deploy(one, 1)
+    host.deploy(two, 2)
+    assert host.current() == two.id
+    assert host.files(two) == TWO
+    assert host.files(one) == ONE
+    with host.session() as agent:
+        assert not agent.sent_whole  # the first session installed it
+        found = agent.ask("probe")
+    assert found["stack"] == [one.id, two.id]
+    assert found["turn"] == 2
+    assert set(found["releases"]) == {one.id, two.id}
+
+
+def test_staging_again_what_stands_and_is_whole_makes_nothing(host: Host) -> None:
+    one = host.release(ONE)
+    with host.session() as agent:
+        assert agent.stage(one)["made"] is True
+        assert agent.fetch(one)["from"] is None
+        assert agent.stage(one)["made"] is False
+
+
+def test_a_flip_of_a_turn_that_is_not_above_the_newest_is_refused(host: Host) -> None:
+    one, two = host.release(ONE), host.release(TWO)
+    host.deploy(one, 5)
+    with host.session() as agent:
+        agent.stage(two)
+        agent.ask("arm", id=two.id)
+        for turn, decision in ((4, "d4"), (5, "another")):
+            with pytest.raises(Refused, match="stale-turn"):
+                agent.flip(two, turn, decision=decision)
+    assert host.current() == one.id
+
+
+def test_a_flip_is_refused_where_another_release_is_live_than_expected(host: Host) -> None:
+    one, two = host.release(ONE), host.release(TWO)
+    host.deploy(one, 1)
+    with host.session() as agent:
+        agent.stage(two)
+        agent.ask("arm", id=two.id)
+        with pytest.raises(Refused, match="moved: .* not nothing"):
+            agent.flip(two, 2, expect=None)
+    assert host.current() == one.id
+    assert host.state()["turn"] == 1
+
+
+def test_a_flip_of_what_was_not_armed_is_refused(host: Host) -> None:
+    one, two = host.release(ONE), host.release(TWO)
+    with host.session() as agent:
+        agent.stage(one)
+        with pytest.raises(Refused, match="not-armed"):
+            agent.flip(one, 1)
+        with pytest.raises(Refused, match="not-staged"):
+            agent.ask("arm", id=two.id)
+    assert host.current() is None
+
+
+def test_asking_again_for_the_same_flip_is_answered_and_not_repeated(host: Host) -> None:
+    with host.session() as agent:
+        one = armed(agent)
+        agent.flip(one, 1)
+        before = host.link.lstat().st_ino
+        agent.flip(one, 1, expect=None)
+        assert host.link.lstat().st_ino == before
+        agent.ask("confirm", decision="d1")
+        agent.ask("confirm", decision="d1")
+    assert len(host.state()["history"]) == 1
+
+
+def test_a_revert_puts_back_what_was_live_and_spends_the_decision(host: Host) -> None:
+    one, two = host.release(ONE), host.release(TWO)
+    host.deploy(one, 1)
+    with host.session() as agent:
+        agent.stage(two)
+        agent.ask("arm", id=two.id)
+        agent.flip(two, 2)
+        assert host.current() == two.id
+        assert agent.ask("revert", decision="d2")["current"] == one.id
+        assert agent.ask("revert", decision="d2")["current"] == one.id
+        agent.ask("arm", id=two.id)
+        with pytest.raises(Refused, match="stale-turn"):
+            agent.flip(two, 2, expect=one.id)
+    assert host.current() == one.id
+    assert [record["id"] for record in host.state()["history"]] == [one.id]
+
+
+def test_a_revert_of_the_first_deploy_leaves_no_link(host: Host) -> None:
+    with host.session() as agent:
+        agent.flip(armed(agent), 1)
+        assert agent.ask("revert", decision="d1")["current"] is None
+    assert not os.path.lexists(host.link)
+
+
+def test_a_flip_whose_session_broke_can_still_be_reverted_from_another(host: Host) -> None:
+    one, two = host.release(ONE), host.release(TWO)
+    host.deploy(one, 1)
+    with host.session() as agent:
+        agent.stage(two)
+        agent.ask("arm", id=two.id)
+        agent.flip(two, 2)
+    with host.session() as agent:
+        found = agent.ask("settle")
+        assert (found["current"], found["stack"]) == (two.id, [one.id, two.id])
+        assert agent.ask("revert", decision="d2")["current"] == one.id
+        assert agent.ask("probe")["stack"] == [one.id]
+    assert host.current() == one.id
+
+
+def test_a_rollback_goes_back_and_counts_as_one(host: Host) -> None:
+    one, two = host.release(ONE), host.release(TWO)
+    host.deploy(one, 1)
+    host.deploy(two, 2)
+    with host.session() as agent:
+        agent.stage(one, fetch=False)
+        agent.ask("arm", id=one.id)
+        agent.flip(one, 3, kind="rollback")
+        agent.ask("confirm", decision="d3")
+        assert agent.ask("probe")["stack"] == [one.id]
+
+
+def test_prune_keeps_what_is_live_what_was_and_drops_what_never_was(host: Host) -> None:
+    made = [host.release({b"index.html": b"%d" % number}) for number in range(5)]
+    for turn, each in enumerate(made[:4], 1):
+        host.deploy(each, turn)
+    with host.session() as agent:
+        agent.stage(made[4])
+        assert agent.ask("prune", keep=0)["removed"] == [made[0].id, made[1].id, made[4].id]
+        agent.leave()
+    assert sorted(os.listdir(host.app / "releases")) == [made[2].id, made[3].id]
+    assert sorted(os.listdir(host.own / "releases")) == [f"{each.id}.json" for each in made[2:4]]
+    assert sorted(os.listdir(host.own / "index")) == [each.id for each in made[2:4]]
+    assert not host.leftovers()
+
+
+def test_requests_that_only_look_leave_nothing_behind(host: Host) -> None:
+    one = host.release(ONE)
+    host.app.mkdir()
+    hub = [{"name": "hub", "url": str(host.mirror)}]
+    looks: dict[str, dict[str, object]] = {"probe": {}, "status": {}, "check": {"linked_files": [], "mirrors": hub}}
+    for _ in range(2):
+        before = tree_of(host.app)
+        with host.session() as agent:
+            for verb, fields in looks.items():
+                agent.ask(verb, **fields)
+            agent.leave()
+        assert tree_of(host.app) == before
+        host.deploy(one, 1)
+
+
+def test_a_changed_an_added_and_a_missing_file_are_told_as_drift(host: Host) -> None:
+    one = host.release({b"a": b"a", b"b": b"b", b"c": b"c"})
+    host.deploy(one, 1, dirs=("storage",))
+    root = host.app / "releases" / one.id
+    with host.session() as agent:
+        assert agent.ask("status")["drift"] == []
+    (root / "a").write_bytes(b"changed")
+    (root / "b").unlink()
+    (root / "d").write_bytes(b"new")
+    with host.session() as agent:
+        assert agent.ask("status")["drift"] == ["a", "b", "d"]
+        with pytest.raises(Refused, match="damaged"):
+            agent.ask("verify", id=one.id)
+
+
+def test_what_is_no_request_is_answered_and_the_session_goes_on(host: Host) -> None:
+    with host.session() as agent:
+        for verb in ("nonsense", "__init__", "arm", "flip"):
+            with pytest.raises(Refused, match="bad-request"):
+                agent.ask(verb)
+        with pytest.raises(Refused, match="bad-request"):
+            agent.ask("arm", id="../../etc")
+        agent.send(b'{"id": 99, "verb": "probe"}\n')
+        with pytest.raises(Refused, match="bad-request"):
+            agent.answer(99)
+        assert agent.ask("probe")["current"] is None
+
+
+@pytest.mark.parametrize("noise", [b"hello\n", b"\n", b"[1]\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"])
+def test_noise_on_the_wire_ends_the_session_at_once(host: Host, noise: bytes) -> None:
+    with host.session() as agent:
+        agent.send(noise)
+        assert agent.wait() == 0
+
+
+def test_a_second_session_is_told_who_holds_the_host(host: Host) -> None:
+    with host.session(who="anna@laptop") as first, host.session(lease_s=LEASE_S) as second:
+        first.ask("settle")
+        number = second.order("settle")
+        elapse(1.5 * LEASE_S, lambda: second.send(b'{"beat":1}\n'))
+        with pytest.raises(Refused, match="locked: another deploy .*anna@laptop since 20"):
+            second.answer(number)
+
+
+def test_a_second_session_goes_on_as_soon_as_the_first_has_left(host: Host) -> None:
+    with host.session() as first, host.session() as second:
+        first.ask("settle")
+        number = second.order("settle")
+        first.leave()
+        assert second.answer(number)["current"] is None
+
+
+def test_beats_keep_a_quiet_session_alive_and_silence_ends_it(host: Host) -> None:
+    with host.session(lease_s=LEASE_S) as agent:
+        agent.ask("settle")
+        elapse(2 * LEASE_S, lambda: agent.send(b'{"beat":1}\n'))
+        assert agent.ask("probe")["turn"] == 0
+        agent.wait()
+        assert agent.process.stderr
+        assert b"lapsed" in agent.process.stderr.read()
+    with host.session() as agent:
+        agent.ask("settle")  # the lock went with the session
+
+
+def test_an_agent_that_was_frozen_does_nothing_with_a_flip_that_waited_for_it(host: Host) -> None:
+    with host.session(lease_s=LEASE_S) as agent:
+        one = armed(agent)
+        agent.stop()
+        agent.go(one, 1)
+        elapse(2 * LEASE_S, lambda: agent.send(b'{"beat":1}\n'))
+        agent.wake()
+        with pytest.raises(EOFError):
+            agent.answer(-1)
+        agent.wait()
+    assert host.current() is None
+    assert not (host.own / "state.json").exists()
+    assert not host.leftovers()
+
+
+def test_an_agent_frozen_inside_the_flip_does_not_finish_it_after_its_lease(host: Host) -> None:
+    with host.session(lease_s=LEASE_S, failpoint="agent.flip.before:1:pause") as agent:
+        one = armed(agent)
+        agent.go(one, 1)
+        until(lambda: (host.own / "state.json").exists())
+        elapse(2 * LEASE_S, lambda: agent.send(b'{"beat":1}\n'))
+        agent.wake()
+        agent.wait()
+    assert host.current() is None
+    with host.session() as agent:
+        assert agent.ask("settle")["stack"] == []
+        assert host.state()["pending"] is None
+
+
+def test_the_end_of_input_sweeps_and_lets_go(host: Host) -> None:
+    with host.session() as agent:
+        armed(agent)
+        (host.own / "tmp" / "private").mkdir()
+        assert host.leftovers()
+        assert agent.leave() == 0
+    assert not host.leftovers()
+    assert len(os.listdir(host.app / "releases")) == 1  # what is complete stays
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_end_the_session_tidily_however_many_come(host: Host, number: int) -> None:
+    with host.session() as agent:
+        armed(agent)
+        for _ in range(5):
+            os.kill(agent.pid, number)
+        assert agent.wait() == 0
+    assert not host.leftovers()
+
+
+def test_a_deployer_that_never_reads_does_not_keep_the_host(host: Host) -> None:
+    with host.session(lease_s=LEASE_S) as agent:
+        agent.ask("settle")
+        requests = b"".join(b'{"id":%d,"verb":"probe","with":{}}\n' % number for number in range(100, 1500))
+        agent.send(requests)  # the answers fill the pipe
+        assert agent.wait() in (0, -signal.SIGALRM)
+
+
+def test_after_flip_runs_in_the_release_and_a_daemon_of_it_does_not_hold_the_lock(host: Host) -> None:
+    with host.session() as agent:
+        agent.flip(armed(agent), 1)
+        agent.ask("after_flip", command=["sh", "-c", "cat index.html; sleep 20 & echo $! >../../pid"], timeout_s=5)
+        with pytest.raises(Refused, match="ended with 3: no luck"):
+            agent.ask("after_flip", command=["sh", "-c", "echo no luck; exit 3"], timeout_s=5)
+        with pytest.raises(Refused, match="cannot run surely-not-there"):
+            agent.ask("after_flip", command=["surely-not-there"], timeout_s=5)
+        with pytest.raises(Refused, match="timeout"):
+            agent.ask("after_flip", command=["sh", "-c", "yes; sleep 9"], timeout_s=0.5)
+        agent.leave()
+    try:
+        with host.session() as agent:
+            agent.ask("settle")
+    finally:
+        os.kill(int((host.app / "pid").read_text()), signal.SIGKILL)
+
+
+def test_a_damaged_agent_on_the_host_is_sent_and_installed_anew(host: Host) -> None:
+    with host.session() as agent:
+        agent.ask("settle")
+        agent.leave()
+    (installed,) = (host.own / "agent").iterdir()
+    for path in [*installed.rglob("*.pyc"), *installed.rglob("state.py")]:
+        path.unlink()
+    with host.session() as agent:
+        assert agent.sent_whole
+        agent.ask("settle")
+        agent.leave()
+    with host.session() as agent:
+        assert not agent.sent_whole
+    assert not host.leftovers()
+
+
+def test_a_state_of_a_newer_format_is_left_alone(host: Host) -> None:
+    host.own.mkdir(parents=True)
+    (host.own / "state.json").write_text(json.dumps({"format": 2, "turn": "of another kind"}))
+    before = tree_of(host.app)
+    with host.session() as agent:
+        assert [problem["code"] for problem in agent.ask("probe")["problems"]] == ["newer-state"]
+        with pytest.raises(Refused, match="newer-state"):
+            agent.ask("settle")
+        agent.leave()
+    assert tree_of(host.app) == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format":1,"turn":"x"}', '{"format":1,"history":[{"id":1}]}', "[" * 99999])
+def test_a_damaged_state_is_named_and_left_alone(host: Host, text: str) -> None:
+    host.own.mkdir(parents=True)
+    (host.own / "state.json").write_text(text)
+    before = tree_of(host.app)
+    with host.session() as agent, pytest.raises(Refused, match="damaged-state: .*move it away"):
+        agent.ask("settle")
+    assert tree_of(host.app) == before
