@@ -259,7 +259,11 @@ class Agent:
     def stop(self) -> None:
         """Freeze the agent, as a suspended machine does, and wait until it is."""
         os.kill(self.pid, signal.SIGSTOP)
-        until(lambda: _state(self.pid) in "Tt")
+        until(self.is_frozen)
+
+    def is_frozen(self) -> bool:
+        """Tell whether the agent has been stopped."""
+        return _state(self.pid) == "T"
 
     def wake(self) -> None:
         """Let a frozen agent go on."""

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -217,21 +217,15 @@ def test_our_own_directories_must_be_real_ones(host: Host) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["ext::sh -c touch% /tmp/executed", "--upload-pack=touch executed", "http://127.0.0.1/x", "relative/path", "file:///a b"],
+    ["ext::sh -c false", "--upload-pack=false", "http://127.0.0.1/x", "relative/path", "file:///a b"],
 )
 def test_urls_that_are_none_are_skipped_and_nothing_is_executed(host: Host, url: str) -> None:
     made = host.release(ONE)
     with host.session() as agent:
         with pytest.raises(Refused, match="malformed url"):
             agent.fetch(made, url)
-        (found,) = [each for each in _check(agent, url) if each["what"] == "mirror m"]
-    assert found["message"] == "malformed url"
-
-
-def _check(agent: object, url: str) -> list[dict[str, object]]:
-    findings = agent.ask("check", linked_files=[], mirrors=[{"name": "m", "url": url}])["findings"]  # type: ignore[attr-defined]
-    assert isinstance(findings, list)
-    return findings
+        findings = agent.ask("check", linked_files=[], mirrors=[{"name": "m", "url": url}])["findings"]
+    assert [each["message"] for each in findings if each["what"] == "mirror m"] == ["malformed url"]
 
 
 def test_mirrors_that_are_wrong_are_passed_over_and_named(host: Host, tmp_path: Path) -> None:
@@ -371,7 +365,7 @@ def _children(pid: int) -> list[int]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> object:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 12 MB and 600 inodes at ``app``; only root can make one."""
     app = tmp_path / "app"
     app.mkdir()

@@ -1,0 +1,132 @@
+"""The agent killed, failed or cut off at every named place: one whole release is live, and the next run converges."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from agent_host import Agent, Content, Host, Made, Refused, elapse, until
+
+AGENT = Path(__file__).resolve().parents[2] / "tasks" / "agent"
+POINTS = sorted({name for path in AGENT.glob("*.py") for name in re.findall(r'failpoint\("(agent\.[a-z_.]+)"\)', path.read_text())})
+ZERO: dict[bytes, Content] = {b"index.html": b"zero"}
+ONE: dict[bytes, Content] = {b"index.html": b"one", b"a/b": b"b"}
+TWO: dict[bytes, Content] = {b"index.html": b"two", b"c/d": b"d"}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def run(agent: Agent, made: Made, turn: int, *, revert: bool) -> None:
+    """Ask for a whole deploy, or for one that is undone."""
+    agent.stage(made)
+    agent.ask("arm", id=made.id)
+    agent.flip(made, turn)
+    if revert:
+        agent.ask("revert", decision=f"d{turn}")
+    else:
+        agent.ask("confirm", decision=f"d{turn}")
+        agent.ask("prune", keep=1)
+
+
+def three(host: Host) -> tuple[Made, Made]:
+    """Have two releases lived through and a third one ready: its deploy prunes the first."""
+    host.deploy(host.release(ZERO), 1)
+    one = host.release(ONE)
+    host.deploy(one, 2)
+    (installed,) = (host.own / "agent").iterdir()
+    installed.rename(installed.with_name("0" * 64))  # so that the run passes the installation too
+    return one, host.release(TWO)
+
+
+def check(host: Host, one: Made, two: Made) -> None:
+    """Assert that exactly one whole release is live."""
+    live = {made.id: made for made in (one, two)}[host.current() or "nothing"]
+    assert host.files(live) == live.files
+
+
+def test_every_failpoint_of_the_agent_is_known_here() -> None:
+    assert len(POINTS) >= 18
+
+
+@pytest.mark.parametrize("action", ["kill", "error"])
+@pytest.mark.parametrize("point", POINTS)
+def test_stopped_anywhere_one_whole_release_is_live_and_the_next_run_converges(host: Host, point: str, action: str) -> None:
+    one, two = three(host)
+    revert = "revert" in point
+    passed = False
+    with host.session(failpoint=f"{point}:1:{action}") as agent:
+        try:
+            run(agent, two, 3, revert=revert)
+            passed = point in ("agent.install.before",)  # an agent that cannot be installed works on all the same
+        except EOFError:
+            passed = action == "kill"
+            assert agent.wait() == -signal.SIGKILL
+        except Refused as refused:
+            passed = action == "error"
+            assert refused.code == "os-error", refused
+            agent.leave()
+    assert passed, f"{point} was never passed"
+    check(host, one, two)
+    with host.session() as agent:
+        found = agent.ask("settle")
+        assert found["stack"][-1] == host.current() == found["current"]
+        run(agent, two, 4, revert=False)
+        agent.leave()
+    assert host.current() == two.id
+    assert host.files(two) == TWO
+    assert sorted(os.listdir(host.app / "releases")) == [one.id, two.id]
+    assert sorted(os.listdir(host.own / "releases")) == [f"{each.id}.json" for each in (one, two)]
+    assert [record["id"] for record in host.state()["history"]][-1] == two.id
+    assert not host.leftovers()
+
+
+@pytest.mark.parametrize("point", [point for point in POINTS if "revert" not in point])
+def test_cut_off_while_frozen_anywhere_it_stops_and_the_next_run_converges(host: Host, point: str) -> None:
+    one, two = three(host)
+    with host.session(failpoint=f"{point}:1:pause", lease_s=0.4) as agent:
+        with contextlib.suppress(EOFError):
+            agent.send(b"")
+            _until_frozen(agent, two)
+        elapse(0.6)
+        agent.wake()
+        agent.wait()
+    check(host, one, two)
+    if point in ("agent.flip.before", "agent.armed") or point.startswith(("agent.stage", "agent.fetch", "agent.locked")):
+        assert host.current() == one.id
+    host.deploy(two, 9, keep=1)
+    assert host.files(two) == TWO
+    assert not host.leftovers()
+
+
+def _until_frozen(agent: Agent, made: Made) -> None:
+    """Send everything at once, keep the lease, and return when the agent stands still."""
+    mirrors = [{"name": "hub", "url": f"file://{agent.host.mirror}", "rank": 0}]
+    agent.order("fetch", commit=made.commit, ref=made.ref, mirrors=mirrors, timeout_s=20)
+    agent.order(
+        "stage",
+        id=made.id,
+        number=made.number,
+        commit=made.commit,
+        source_commit=made.commit,
+        tree=made.tree,
+        linked_dirs=[],
+        linked_files=[],
+        timeout_s=20,
+    )
+    agent.order("arm", id=made.id)
+    agent.go(made, 3)
+    agent.order("confirm", decision="d3")
+    agent.order("prune", keep=1)
+
+    def frozen() -> bool:
+        agent.send(b'{"beat":1}\n')
+        return agent.is_frozen()
+
+    until(frozen)
