@@ -17,6 +17,8 @@ from .hands import Hands
 
 T = TypeVar("T")
 Failures = dict[str, HostError]
+OVERTAKEN = {"stale-turn", "moved"}
+"""What agents say where another deployer was quicker; what is live there now is not known here."""
 
 
 @dataclass
@@ -78,6 +80,11 @@ class Rollout:
     def go_live(self, names: list[str], decision: Decision) -> Report:
         """Flip everywhere at once, run ``after_flip``, and either confirm or undo."""
         self.flip(names, decision)
+        overtaken = {error.code for error in self.failures.values()} & OVERTAKEN
+        verdict = self.verdict()
+        if verdict and not self.flipped and not self.unknown:
+            told = "; somebody else deployed meanwhile" if overtaken else ""
+            return self.report(4 if overtaken else 5, f"nothing changed: {verdict}{told}")
         self.hands.failpoint("deploy.flipped")
         self.run_after_flip(list(self.flipped))
         verdict = self.verdict()
@@ -189,7 +196,7 @@ class Rollout:
     def outcome(self, name: str) -> Outcome:
         """Say where one host stands now."""
         probe, error = self.probes.get(name), self.failures.get(name)
-        before = probe.current if probe else None
+        before = probe.current if probe and not (error and error.code in OVERTAKEN) else None
         if name in self.unknown:
             why = str(error) if error else "it could not be put back"
             return Outcome(name, State.UNKNOWN, None, error.code if error else "", why)

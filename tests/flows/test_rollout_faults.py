@@ -170,6 +170,22 @@ def test_a_first_deploy_that_is_given_up_leaves_no_release_live() -> None:
     assert world.shown == [None] * 3
 
 
+def test_a_target_that_did_not_confirm_keeps_its_old_releases() -> None:
+    world = World()
+    world.targets[0].faults["confirm"] = lost()
+    report = world.deploy()
+    assert world.fleet.got("prune") == ["web-2", "web-3"]
+    assert any("not yet in its own record" in note and "web-1" in note for note in report.notes)
+
+
+def test_the_headline_counts_those_that_were_live_already() -> None:
+    world = World({"web": "web-[1-4]"}, fail_limit=1)
+    world.commit(2)
+    world.targets[1].forget(made(2))
+    world.targets[0].faults["probe"] = lost()
+    assert world.deploy().headline == f"{made(2).id}: live on 3 of 4 targets"
+
+
 def test_confirm_that_was_lost_is_settled_by_the_next_run() -> None:
     world = World()
     world.targets[0].faults["confirm"] = lost()

@@ -142,6 +142,6 @@ def test_whatever_stands_in_a_key_the_answer_is_settings_or_problems_with_a_plac
     assert not [problem for problem in found_in(text) if not WELL_SAID.fullmatch(problem) or not problem.isprintable()]
 
 
-@given(st.text(max_size=80) | st.text('abc=[]"\'{}.,\n#1-', max_size=60))
+@given(st.text(max_size=80) | st.text("abc=[]\"'{}.,\n#1-", max_size=60))
 def test_any_text_at_all_is_refused_as_a_configuration_and_never_crashes(text: str) -> None:
     assert all(problem.isprintable() for problem in problems(text))
