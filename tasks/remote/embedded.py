@@ -171,7 +171,7 @@ async def _run(process: asyncssh.SSHServerProcess[bytes], home: Path) -> None:
         if not ending.done():
             await asyncio.wait({ending}, timeout=GRACE_S)
     finally:
-        if not ending.done():
+        if child.returncode is None:  # not `ending.done()`: it may have broken on the closed channel, the child alive
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             await asyncio.wait({ending}, timeout=GRACE_S)

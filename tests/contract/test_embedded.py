@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -131,6 +132,16 @@ def test_twenty_megabytes_go_there_and_back_unchanged_and_bounded(fleet: Embedde
     assert grown < 60_000_000
 
 
+def writers(fleet: EmbeddedFleet) -> list[str]:
+    """Return the processes that have their working directory below web-1's home."""
+    home = str(fleet.root / "hosts" / "web-1")
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            found += [str(link)] if os.readlink(link).startswith(home) else []
+    return found
+
+
 def test_output_that_nobody_reads_holds_the_command_back(fleet: EmbeddedFleet, connector: Connector) -> None:
     count = fleet.root / "hosts" / "web-1" / "count"
     with connector.open(at(fleet)) as connection:
@@ -144,6 +155,9 @@ def test_output_that_nobody_reads_holds_the_command_back(fleet: EmbeddedFleet, c
 
         wait_for(stands_still)
         assert sizes[-1] < 20
+    last = sizes[-1]
+    wait_for(lambda: not writers(fleet), seconds=15)
+    assert int(count.read_text()) >= last  # it wrote on while it was drained, and is gone now
 
 
 def test_a_command_sees_the_end_of_its_input_when_the_client_goes(fleet: EmbeddedFleet, connector: Connector) -> None:
