@@ -206,9 +206,11 @@ async def _end(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subproc
 
 
 async def _pass_on(source: asyncio.StreamReader, sink: asyncssh.SSHWriter[bytes]) -> None:
+    import asyncssh
+
     while data := await source.read(CHUNK):
         if not sink.is_closing():  # else drop it: nobody listens, and the command must not block on a full pipe
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, asyncssh.Error):
                 sink.write(data)
                 await sink.drain()
 
