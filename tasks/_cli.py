@@ -6,10 +6,12 @@ Light on purpose: fabric, git and pydantic are imported only once a command runs
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
@@ -44,15 +46,34 @@ class Options:
     transport: str | None = None
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What `setup` takes beyond that; see its help."""
+
+    user: str | None = None
+    restrict: str | None = None
+    shared: tuple[str, ...] = ()
+    dry: bool = False
+    prune: bool = False
+    overwrite: bool = False
+
+
 @contextmanager
 def desk(c: Context, options: Options) -> Iterator[Desk]:
     """Give a task its desk; turn whatever ends it into a message and its exit code."""
-    try:
-        refuse_host(c)
+    with messages(c, options):
         from ._desk import Desk
 
         with Desk(options) as ready:
             yield ready
+
+
+@contextmanager
+def messages(c: Context, options: Options) -> Iterator[None]:
+    """Turn whatever ends a task into a message and its exit code, and refuse -H."""
+    try:
+        refuse_host(c)
+        yield
     except SkeinError as error:
         raise _exit(options, error.exit_code, str(error)) from error
     except KeyboardInterrupt as error:
@@ -60,6 +81,11 @@ def desk(c: Context, options: Options) -> Iterator[Desk]:
         raise _exit(
             options, 130, f"interrupted: {told}; run the same command again, or look with invoke status"
         ) from error
+
+
+def state_folder() -> Path:
+    """Return the folder of this operator's state."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "skein"
 
 
 def refuse_host(c: Context) -> None:

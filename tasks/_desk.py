@@ -10,32 +10,35 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
 from invoke.exceptions import Exit
 
 from . import _show
-from ._cli import Options
+from ._cli import Asked, Options, state_folder
+from ._setting_up import Logins, pinned
 from .core.config import Settings, choose_environment, parse
 from .core.errors import RepositoryError, UsageError
 from .core.facts import Finding
 from .core.hosts import Host, select
 from .core.policy import FailPolicy, read_limit
 from .core.report import Report
+from .core.requests import Request
 from .core.text import printable
 from .flows.check import check
 from .flows.deploy import deploy
 from .flows.hands import Hands
+from .flows.mirrors import check_mirrors, sync_mirrors
 from .flows.releasing import Releasing
 from .flows.rollback import rollback
-from .flows.setup import setup
 from .flows.status import status
 from .remote.failpoints import arm, failpoint
 from .remote.fleet import Fleet
 from .remote.interrupts import Shield
 from .remote.mirrorset import MirrorSet
+from .remote.owning import OwningFleet
 from .remote.source import Source
 from .remote.ssh import Connector
 from .transports.git import GitTransport
@@ -59,7 +62,7 @@ class Desk:
         if self.settings.environment == DEMO:
             from .remote.demo import DemoFleet
 
-            self.demo = self._open.enter_context(DemoFleet(self.settings, _state() / DEMO))
+            self.demo = self._open.enter_context(DemoFleet(self.settings, state_folder() / DEMO))
             self.settings = self.demo.settings
         return self
 
@@ -96,14 +99,37 @@ class Desk:
             _show.show_check(report)
         self._exit(report.exit_code)
 
-    def setup(self) -> None:
-        """Prepare mirrors and targets and show what was changed."""
-        report = setup(self._hands(), self._mirrors.make)
+    def setup(self, asked: Asked) -> None:
+        """Prepare mirrors, targets and keys, and show what was changed."""
+        logins = Logins(self.settings, self._connector, self._fleet, self._selected, asked)
+        report = logins.setting_up(self._hands(), self._targets, self._mirror_fleet, lambda: self._source).run()
+        self._show_lines(report.lines(), report.as_json(), report.exit_code)
+
+    def pin(self, file: str | None, *, go_on: bool) -> None:
+        """List host keys that are not pinned, or pin those that ``file`` names; end here unless all is well."""
+        found = pinned(self.settings, self._selected, file)
+        if not go_on or found.exit_code:
+            self._show_lines(found.lines(), found.as_json(), found.exit_code)
+        elif found.added:
+            for line in found.lines():
+                self.progress.say(line)
+
+    def _show_lines(self, lines: Iterable[str], document: dict[str, object], code: int) -> None:
         if self.options.as_json:
-            _show.show_json(report.as_json())
+            _show.show_json(document)
         else:
-            _show.show_lines(report.lines())
-        self._exit(report.exit_code)
+            _show.show_lines(lines)
+        self._exit(code)
+
+    def check_mirrors(self) -> None:
+        """Show what every mirror has and lacks."""
+        report = check_mirrors(self._hands(), self._mirrors)
+        self._show_lines(report.lines(), report.as_json(), report.exit_code)
+
+    def sync_mirrors(self, origin: str | None, keep: int) -> None:
+        """Bring all mirrors level and, with ``keep``, retire old releases."""
+        report = sync_mirrors(self._hands(), self._mirrors, origin, keep)
+        self._show_lines(report.lines(), report.as_json(), report.exit_code)
 
     def _prepare_demo(self) -> None:
         """Make the demo's mirrors and, the first time, release its first version: there must be one to go back to."""
@@ -145,7 +171,13 @@ class Desk:
             hosts=self._selected,
             fleet=self._targets,
             progress=self.progress,
-            transport=GitTransport(settings.mirrors, settings.ssh.user, settings.targets.stage_timeout),
+            transport=GitTransport(
+                settings.mirrors,
+                settings.ssh.user,
+                settings.targets.stage_timeout,
+                self._selected,
+                settings.ssh.connections,
+            ),
             policy=policy,
             now=lambda: datetime.now(UTC),
             elapsed=time.monotonic,
@@ -179,8 +211,11 @@ class Desk:
 
     @cached_property
     def _mirrors(self) -> MirrorSet:
-        servers = [mirror.server for mirror in self.settings.mirrors if mirror.server]
-        return MirrorSet(self.settings, self._fleet(servers, {}, None), lambda: self._source)
+        return MirrorSet(self.settings, self._mirror_fleet, lambda: self._source)
+
+    @cached_property
+    def _mirror_fleet(self) -> Fleet:
+        return self._fleet([mirror.server for mirror in self.settings.mirrors if mirror.server], {}, None)
 
     @cached_property
     def _source(self) -> Source:
@@ -197,9 +232,16 @@ class Desk:
             )
         )
 
-    def _fleet(self, hosts: Iterable[Host], where: Mapping[str, object], become: str | None) -> Fleet:
+    def _fleet(
+        self,
+        hosts: Iterable[Host],
+        where: Mapping[str, object],
+        become: str | None,
+        owning: Mapping[str, Request] | None = None,
+    ) -> Fleet:
+        kind = Fleet if owning is None else partial(OwningFleet, owning=owning)
         return self._open.enter_context(
-            Fleet(
+            kind(
                 self._connector,
                 hosts,
                 where={**where, "who": operator()},
@@ -241,10 +283,6 @@ def _login() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no entry in passwd
         return f"uid-{os.getuid()}"
-
-
-def _state() -> Path:
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "skein"
 
 
 def _cache() -> Path:

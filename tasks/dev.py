@@ -34,7 +34,7 @@ def run_tests(c: Context, only: str = "") -> None:
     """Run lint, types and all tests; installs sshd, git and iproute2 where it may and they are missing."""
     refuse_host(c)
     commands = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
-    commands.append(["pytest", "-q", *(["-k", only] if only else [])])
+    commands.append(["pytest", "-q", "-n", "2", "--dist", "loadfile", *(["-k", only] if only else [])])
     failed = []
     for command in commands:
         with c.cd(str(ROOT)):

@@ -8,7 +8,8 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from lab import Lab, missing
+
+from tasks.remote.lab import Lab, missing
 
 NEEDS = "e2e needs "
 PACKAGES = ("openssh-server", "openssh-client", "iproute2", "git", "util-linux", "python3")

@@ -15,7 +15,19 @@ FLOORS = {"core": 0, "transports": 1, "traffic": 1, "remote": 2, "flows": 3, SHA
 HANDS_ONLY = {"fabric", "git", "paramiko", "asyncssh", "socket", "subprocess"}
 AGENT_TOO = {"socket", "subprocess"}
 PURE = {
-    *("__future__", "collections", "dataclasses", "datetime", "difflib", "enum", "functools", "hashlib", "ipaddress"),
+    *(
+        "__future__",
+        "base64",
+        "binascii",
+        "collections",
+        "dataclasses",
+        "datetime",
+        "difflib",
+        "enum",
+        "functools",
+        "hashlib",
+        "ipaddress",
+    ),
     *("itertools", "json", "math", "operator", "posixpath", "re", "textwrap", "tomllib", "typing", "urllib"),
     *("ClusterShell", "pydantic", "pydantic_core"),
 }

@@ -14,7 +14,7 @@ from .problem import Problem
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Dict, List, Optional, Sequence, Tuple
+    from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
     from .wire import Wire
 
@@ -40,12 +40,15 @@ def run(
     timeout_s: float = 60.0,
     stall_s: Optional[float] = None,
     foreign: bool = False,
+    watch: Optional[Callable[[int, bytes], None]] = None,
 ) -> Tuple[int, bytes, str]:
     """Run a program and return (exit status, standard output, tail of standard error).
 
     ``stall_s`` is how long it may print nothing at all. Past a deadline its whole process group is killed and Problem
     "timeout" or "stalled" raised. A ``foreign`` program is an operator's: only the end of its output is kept, and the
-    lock is not handed to it, for it may leave a daemon behind. Raises FileNotFoundError where there is no such program.
+    lock is not handed to it, for it may leave a daemon behind. ``watch`` is shown the process and the end of its
+    standard error every now and then, and may give the program up by raising. Raises FileNotFoundError where there is
+    no such program.
     """
     wire.check()
     find(arguments[0], directory, (os.environ if environment is None else environment).get("PATH", os.defpath))
@@ -60,7 +63,7 @@ def run(
         pass_fds=() if _lock_descriptor is None or foreign else (_lock_descriptor,),
     )
     try:
-        output, errors = _collect(wire, child, arguments[0], timeout_s, stall_s, TAIL if foreign else 0)
+        output, errors = _collect(wire, child, arguments[0], timeout_s, stall_s, TAIL if foreign else 0, watch)
         return child.wait(), output, errors.decode("utf-8", "replace").strip()
     finally:
         _end(child)
@@ -87,7 +90,13 @@ def guard() -> List[str]:
 
 
 def _collect(
-    wire: Wire, child: subprocess.Popen[bytes], name: str, timeout_s: float, stall_s: Optional[float], most: int
+    wire: Wire,
+    child: subprocess.Popen[bytes],
+    name: str,
+    timeout_s: float,
+    stall_s: Optional[float],
+    most: int,
+    watch: Optional[Callable[[int, bytes], None]],
 ) -> Tuple[bytes, bytes]:
     """Return what a child prints until it ends; ``most`` bounds its standard output, zero does not."""
     output, errors = bytearray(), bytearray()
@@ -104,6 +113,8 @@ def _collect(
                 return bytes(output), bytes(errors)  # a daemon that it started may hold the pipes for ever
             now = time.monotonic()
             heard = now if ready else heard
+            if watch:
+                watch(child.pid, bytes(errors))
             if now >= ends_at:
                 raise Problem("timeout", "%s had not ended after %d seconds and was killed" % (name, timeout_s))
             if stall_s is not None and now - heard > stall_s:

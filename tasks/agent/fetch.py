@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 
 from .failpoints import failpoint
 from .place import sync
 from .problem import Problem
 from .repo import OBJECT_ID, Repo, is_disk_full, last_line
-from .route import nearest
+from .route import Pace, Route, path_of
+from .state import stale
+from .trees import remove
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import List, Optional, Tuple
+    from typing import Any, List, Optional, Tuple
 
     from .place import Place
     from .problem import Json
@@ -23,29 +26,36 @@ if TYPE_CHECKING:
 REF = re.compile(r"refs/skein/releases/[a-z0-9-]+/[0-9A-Za-z-]+\Z")
 URL = re.compile(r"(?:/|file://|git://|ssh://|https://)[^\x00-\x20\x7f]+\Z")
 STALL_S = 30.0
+RETRIES, RETRY_S, SPREAD_MOST_S = 5, 1.0, 60.0
+REFUSED = re.compile(
+    "^(?:kex|ssh)_exchange_identification: .*(?:closed|reset)|^Connection (?:closed|reset) by ",
+    re.IGNORECASE | re.MULTILINE,
+)
+SPOKEN = re.compile(r"^(?:remote: |Receiving objects|Unpacking objects)", re.MULTILINE)
 
 
 def fetch(wire: Wire, place: Place, request: Json) -> Json:
     """Bring one release commit from the first mirror of the list that can give it.
 
-    ``request["mirrors"]`` lists ``{"name", "url", "rank"}``; within a rank the nearest by connect time goes first.
-    Returns {"from": name or None where it was here already, "skipped": [{"mirror", "reason"}, …]}. Where there is no
+    ``request["mirrors"]`` lists ``{"name", "url", "rank"}``; within a rank the nearest by connect time goes first, and
+    one that disappointed of late goes last. A random share of ``request["spread_s"]`` is waited for first. Returns
+    {"from": name or None where it was here already, "skipped": [{"mirror", "reason"}, …]}. Where there is no
     repository, or a damaged one, the release is fetched whole into a new one, which takes its place when it has it.
     """
     if not OBJECT_ID.match(request["commit"]) or not REF.match(request["ref"]):
         raise Problem("bad-request", "malformed commit or ref")
-    repo = Repo(wire, place.repo)
+    repo, route = Repo(wire, place.repo, place.own), Route(path_of(place.own))
     name: Optional[str] = None
     if not is_damaged(repo, request):
         if repo.has(request["commit"], request["ref"]):
             return {"from": None, "skipped": []}
-        name, skipped = _from_mirrors(repo, request)
+        name, skipped = _from_mirrors(repo, request, route)
         if name is None and (not _is_promised(repo, request) or repo.is_sound(request["timeout_s"])):
             raise _no_mirror(skipped)
     if name is None:
-        anew = Repo(wire, place.private("repo.git"))
+        anew = Repo(wire, place.private("repo.git"), place.own)
         anew.make()
-        name, skipped = _from_mirrors(anew, request)
+        name, skipped = _from_mirrors(anew, request, route)
         if name is None:
             raise _no_mirror(skipped)
         if os.path.lexists(place.repo):
@@ -62,35 +72,84 @@ def is_damaged(repo: Repo, request: Json) -> bool:
     return repo.has(request["commit"], request["ref"]) and not repo.is_complete(request["commit"], request["timeout_s"])
 
 
-def fetch_from(repo: Repo, mirror: Json, request: Json) -> Optional[str]:
-    """Fetch from one mirror; return None, or why it failed. The ref is ours: where it stood before does not matter."""
+def fetch_from(repo: Repo, mirror: Json, request: Json, timeout_s: float, pace: Optional[Pace] = None) -> Optional[str]:
+    """Fetch from one mirror; return None, or why it failed. The ref is ours: where it stood before does not matter.
+
+    With ``pace``, a mirror that is slow is given up.
+    """
     if not URL.match(mirror["url"]):
         return "malformed url"
     commit, ref = request["commit"], request["ref"]
     words = ("fetch", "--progress", "--depth=1", "--no-tags", "--no-recurse-submodules")
     spec = "+%s:%s" % (commit, ref)
     try:
-        status, _, errors = repo.git(*words, "--", mirror["url"], spec, timeout_s=request["timeout_s"], stall_s=STALL_S)
+        options = {"timeout_s": timeout_s, "stall_s": STALL_S, "watch": pace and pace.look}
+        status, _, errors = talk(repo, *words, "--", mirror["url"], spec, **options)
     except Problem as problem:
+        for path in stale(repo.path):  # git was killed, and its locks would stop the next one
+            remove(path)
         return "%s: %s" % (problem.code, problem)
     if status:
         return ("disk-full: " if is_disk_full(errors) else "") + last_line(errors)
     return None if repo.has(commit, ref) else "it gave another commit than was asked for"
 
 
-def _from_mirrors(repo: Repo, request: Json) -> Tuple[Optional[str], List[Json]]:
-    """Return the name of the mirror that gave the release, or None, and those that were passed over."""
+def talk(repo: Repo, *words: str, **options: Any) -> Tuple[int, bytes, str]:
+    """Run git where it logs in at a mirror; a log-in that was refused before it was tried is tried again, with jitter.
+
+    A stock sshd turns log-ins away when ten are under way (sshd_config(5), MaxStartups). Nothing else is repeated.
+    """
+    for attempt in range(RETRIES):
+        status, output, errors = repo.git(*words, **options)
+        if not status or not is_refused(errors):
+            return status, output, errors
+        pause(repo.wire, RETRY_S * 2**attempt)
+    return repo.git(*words, **options)
+
+
+def is_refused(errors: str) -> bool:
+    """Tell whether sshd closed the connection before there was a log-in: nothing of the mirror was heard yet."""
+    return bool(REFUSED.search(errors)) and not SPOKEN.search(errors)
+
+
+def pause(wire: Wire, most_s: float) -> None:
+    """Wait for a random share of ``most_s``, so that not all targets come at once."""
+    ends_at = time.monotonic() + most_s * int.from_bytes(os.urandom(4), "big") / 2**32
+    while time.monotonic() < ends_at:
+        wire.check()
+        time.sleep(min(0.1, max(0.0, ends_at - time.monotonic())))
+
+
+def _from_mirrors(repo: Repo, request: Json, route: Route) -> Tuple[Optional[str], List[Json]]:
+    """Return the name of the mirror that gave the release, or None, and those that were passed over.
+
+    Whoever was given up for being slow is asked again, without haste, when no other could give it.
+    """
+    if any(mirror["url"].startswith("ssh://") for mirror in request["mirrors"]):
+        pause(repo.wire, min(SPREAD_MOST_S, request.get("spread_s", 0.0)))
+    queue = route.order(request["mirrors"])
+    untried = len(queue)
+    given: Optional[str] = None
     skipped: List[Json] = []
-    for mirror in nearest(request["mirrors"]):
+    ends_at = time.monotonic() + request["timeout_s"] * len(queue)
+    while queue:
+        mirror, untried = queue.pop(0), untried - 1
+        timeout_s = max(1.0, min(request["timeout_s"], ends_at - time.monotonic()))
         failpoint("agent.fetch.before")
-        reason = fetch_from(repo, mirror, request)
+        reason = fetch_from(repo, mirror, request, timeout_s, Pace() if untried > 0 else None)
         failpoint("agent.fetch.after")
         if reason is None:
-            return mirror["name"], skipped
+            given = mirror["name"]
+            break
         skipped.append({"mirror": mirror["name"], "reason": reason})
         if reason.startswith("disk-full"):
-            break
-    return None, skipped
+            queue = []
+        else:
+            route.disappoint(mirror["url"])
+        if reason.startswith("slow: "):
+            queue.append(mirror)
+    route.save()
+    return given, skipped
 
 
 def _is_promised(repo: Repo, request: Json) -> bool:
@@ -98,7 +157,7 @@ def _is_promised(repo: Repo, request: Json) -> bool:
     for mirror in request["mirrors"]:
         with contextlib.suppress(Problem):
             if URL.match(mirror["url"]):
-                output = repo.must("ls-remote", "--", mirror["url"], request["ref"], timeout_s=20)
+                _, output, _ = talk(repo, "ls-remote", "--", mirror["url"], request["ref"], timeout_s=20)
                 if output.startswith(request["commit"].encode()):
                     return True
     return False

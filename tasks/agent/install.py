@@ -34,6 +34,19 @@ def install(place: Place, digest: str, texts: Optional[Dict[str, str]]) -> None:
             remove(draft)
 
 
+def is_whole(place: Place, digest: str, texts: Dict[str, str]) -> bool:
+    """Tell whether the agent stands here installed, with these very texts."""
+    folder = os.path.join(place.agents, digest, "agent")
+    try:
+        for name, text in texts.items():
+            with open(os.path.join(folder, name + ".py"), encoding="utf-8") as file:
+                if file.read() != text:
+                    return False
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _write(draft: str, texts: Dict[str, str]) -> None:
     import compileall
 

@@ -12,9 +12,14 @@ from . import failpoints
 from .children import inherit
 from .fetch import fetch
 from .flip import after_flip, arm, confirm, flip, revert
-from .install import install
-from .mirror import make_mirror
+from .growth import retain
+from .install import install, is_whole
+from .keys import admit_gate, authorize
+from .mirror import look_at_mirror, make_mirror
+from .own import own
 from .place import FORMAT, Place
+from .policy import permit
+from .prepare import lacking, prepare, share
 from .probe import check, probe, status
 from .problem import Problem, explain
 from .prune import prune
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from .problem import Json
 
     Verb = Callable[[Wire, Place, Json], Json]
+    MirrorVerb = Callable[[Wire, Json], Json]
 
 LOCK_WAIT = 4 / 3  # leases: the session before this one may have been cut off
 LOOKING: Dict[str, Verb] = {"probe": probe, "status": status, "check": check}
@@ -48,11 +54,21 @@ WORKING: Dict[str, Verb] = {
 """What needs the host's lock, which the session then keeps; ``arm`` and ``flip`` do too."""
 
 
+SETTING_UP: Dict[str, Verb] = {"prepare": prepare, "share": share}
+"""What needs the lock as well, and is never done with a restricted key."""
+
+ON_MIRRORS: Dict[str, MirrorVerb] = {"mirror": make_mirror, "mirror_look": look_at_mirror, "retain": retain}
+"""What is done to a repository that is named by its path, on a machine that is no target."""
+
+KEYS: Dict[str, MirrorVerb] = {"authorize": authorize, "admit_gate": admit_gate}
+"""What is written into the user's own authorized_keys."""
+
+
 class Session:
     """What one deployer's session knows and holds on this host."""
 
-    def __init__(self, wire: Wire, digest: str, texts: Optional[Dict[str, str]]) -> None:
-        self.wire, self.digest, self.texts = wire, digest, texts
+    def __init__(self, wire: Wire, digest: str, texts: Optional[Dict[str, str]], policy: Optional[Json] = None) -> None:
+        self.wire, self.digest, self.texts, self.policy = wire, digest, texts, policy
         self.place: Optional[Place] = None
         self.lock: Optional[IO[str]] = None
         self.armed: Optional[Armed] = None
@@ -73,24 +89,33 @@ class Session:
 
     def serve(self, verb: str, request: Json) -> Json:
         """Do what a request asks; return what is to be answered."""
-        if verb == "open":
-            return self.open(request)
-        if verb == "mirror":
-            return make_mirror(self.wire, request)
+        if self.policy is not None:
+            permit(self.policy, verb, request, {*LOOKING, *WORKING, "arm", "flip"})
+        if verb in ("open", "own"):
+            return self.open(request) if verb == "open" else self.own(request)
+        for table in (ON_MIRRORS, KEYS):
+            if verb in table:
+                return table[verb](self.wire, request)
         if self.place is None:
             raise Problem("bad-request", "this session was opened without deploy_to")
         if verb in LOOKING:
             return LOOKING[verb](self.wire, self.place, request)
-        if verb not in WORKING and verb not in ("arm", "flip"):
+        return self.work(self.place, verb, request)
+
+    def work(self, place: Place, verb: str, request: Json) -> Json:
+        """Do what needs the host's lock."""
+        if verb not in WORKING and verb not in SETTING_UP and verb not in ("arm", "flip"):
             raise Problem("bad-request", "%r is no verb of this agent" % verb)
-        self.take_lock(self.place)
+        if verb == "prepare":
+            request = dict(request, lacked=lacking(place, self.digest), digest=self.digest)
+        self.take_lock(place)
         if verb == "arm":
-            self.armed = arm(self.place, request["id"])
+            self.armed = arm(place, request["id"])
             failpoints.failpoint("agent.armed")
             return {}
         if verb == "flip":
-            return flip(self.wire, self.place, self.armed, request)
-        return WORKING[verb](self.wire, self.place, request)
+            return flip(self.wire, place, self.armed, request)
+        return (SETTING_UP.get(verb) or WORKING[verb])(self.wire, place, request)
 
     def open(self, request: Json) -> Json:
         """Learn where things are; the first request of every session."""
@@ -100,6 +125,18 @@ class Session:
         if request.get("deploy_to"):
             self.place = Place(request["deploy_to"], request["link"], request["environment"])
         return {"format": FORMAT, "pid": os.getpid()}
+
+    def own(self, request: Json) -> Json:
+        """As root, make directories for their owner and become it; only then learn where things are.
+
+        The session was opened without a place, for root must not run an agent that another user could have changed.
+        """
+        done = own(self.wire, request)
+        if request.get("deploy_to") and self.place is None:
+            self.place = Place(request["deploy_to"], request["link"], request["environment"])
+            if self.texts is not None and is_whole(self.place, self.digest, self.texts):
+                self.texts = None
+        return done
 
     def take_lock(self, place: Place) -> None:
         """Take the host's lock for the rest of the session, settle what a killed run left, install the agent."""
@@ -144,11 +181,16 @@ class Session:
             sweep(self.place)
 
 
-def serve(digest: str, texts: Optional[Dict[str, str]]) -> None:
+def serve_within(digest: str, policy: Json) -> None:
+    """Serve one session of a restricted key; see ``policy.permit``."""
+    serve(digest, None, policy)
+
+
+def serve(digest: str, texts: Optional[Dict[str, str]], policy: Optional[Json] = None) -> None:
     """Serve one session on standard input and output until it ends, and with it the process."""
     os.umask(0o022)
     wire = Wire()
-    session = Session(wire, digest, texts)
+    session = Session(wire, digest, texts, policy)
     wire.start()
     try:
         for request in wire.requests():

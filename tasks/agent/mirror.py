@@ -1,43 +1,243 @@
-"""A mirror on this machine: a bare repository that targets fetch from."""
+"""A mirror on this machine: a bare repository that targets fetch from, closed to whatever is not Skein's."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 
 from .problem import Problem
-from .repo import Repo
+from .repo import Repo, last_line
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
+    from typing import Dict, Iterator, List, Tuple
+
     from .problem import Json
     from .wire import Wire
 
+FORMAT = 1
+OURS = ("refs/skein/", "refs/tags/release/")
+MAKING = "skein-making"  # stands in the repository while it is being made
+SPACE_LEAST, INODES_LEAST = 64 << 20, 1000
 SETTINGS = (
+    ("core.hooksPath", "hooks"),  # whatever the user's own configuration says
+    ("core.logAllRefUpdates", "always"),
+    ("core.fsync", "committed"),
     ("receive.fsckObjects", "true"),
+    ("receive.autogc", "false"),
     ("receive.denyDeletes", "true"),
     ("receive.denyNonFastForwards", "true"),
+    ("receive.updateServerInfo", "false"),
+    ("http.getanyfile", "false"),
+    ("http.receivepack", "false"),
+    ("daemon.receivepack", "false"),
     ("uploadpack.allowAnySHA1InWant", "true"),  # targets ask for the one object id that they were told
     ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
     ("repack.writeBitmaps", "false"),  # a bitmap defeats thin packs
 )
+HIDDEN = ("refs/replace/", "refs/heads/", "refs/notes/")
+HARMLESS = (
+    *("zeroPaddedFilemode", "zeroPaddedDate", "missingSpaceBeforeDate", "missingSpaceBeforeEmail", "badTimezone"),
+    *("missingNameBeforeEmail", "missingEmail", "badEmail", "badDate", "badDateOverflow", "nulInCommit"),
+    *("nullSha1", "fullPathname", "duplicateEntries", "multipleAuthors"),
+)
+"""What old histories hold and no harm comes of (git-fsck(1), fsck message ids): reported, not refused."""
+
+HOOK = """#!/bin/sh
+# Skein's, version 1. `fab setup` writes it anew: changes do not last.
+# Releases and their tags are made once and never moved; the ledger only grows; nothing else has a place here.
+ref=$1 old=$2 new=$3
+no() {
+    echo "skein: $ref $1" >&2
+    exit 1
+}
+made= gone=
+case $old in *[!0]*) ;; *) made=yes ;; esac
+case $new in *[!0]*) ;; *) gone=yes ;; esac
+case $ref in
+refs/tags/release/?* | refs/skein/releases/?*)
+    [ -z "$gone" ] || no "is a release and no push deletes it: mirrors.sync --keep retires old ones"
+    [ -n "$made" ] || no "is a release and is never moved"
+    ;;
+refs/skein/ledger/?*)
+    [ -z "$gone" ] || no "is a ledger and is never deleted"
+    [ -n "$made" ] || git merge-base --is-ancestor "$old" "$new" || no "is a ledger and would lose records"
+    ;;
+refs/skein/?*) ;;
+*) no "has no place on a mirror: only refs/tags/release/ and refs/skein/ have" ;;
+esac
+"""
 
 
 def make_mirror(wire: Wire, request: Json) -> Json:
-    """Make sure that a bare repository stands at ``request["path"]``; return {"changed": [what was done, …]}.
+    """Make sure that a mirror of ``request["app"]`` stands at ``request["path"]``; return {"changed": [what, …]}.
 
-    Something else at that path is left alone: Problem "not-a-mirror".
+    Something else at that path is left as it is: Problem "not-a-mirror".
     """
-    path = request["path"]
+    path, app = os.path.expanduser(request["path"]), request.get("app", "")
     repo, changed = Repo(wire, path), []
-    if not os.path.isdir(path) or not os.listdir(path):
-        repo.must("init", "--quiet", "--bare", path)
-        changed.append("made the bare repository %s" % path)
+    os.makedirs(path, exist_ok=True)
+    with held(path):
+        is_new = not os.listdir(path) or os.path.exists(os.path.join(path, MAKING))
+        if is_new:
+            _make(repo)
+        refuse_foreign(repo, app)
+        changed += ["set %s" % name for name in _adjust(repo, app)]
+        if not has_hook(path):
+            _write_hook(path)
+            changed.append("wrote the update hook")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(path, MAKING))
+    return {"changed": ["made the bare repository %s" % path] if is_new else changed}
+
+
+@contextlib.contextmanager
+def held(path: str) -> Iterator[None]:
+    """Hold a mirror's directory, so that two set-ups, or a set-up and a retention, wait for each other."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def refuse_foreign(repo: Repo, app: str) -> None:
+    """Raise Problem unless the repository is a mirror of ``app``, or an empty one that can become it."""
     status, output, _ = repo.git("rev-parse", "--is-bare-repository")
     if status or output.strip() != b"true":
         told = "%s is there and is no bare repository: choose another path for the mirror"
-        raise Problem("not-a-mirror", told % path)
-    for key, value in SETTINGS:
-        if repo.git("config", "--file", path + "/config", "--get", key)[1].decode().strip() != value:
-            repo.must("config", key, value)
-            changed.append("set %s" % key)
-    return {"changed": changed}
+        raise Problem("not-a-mirror", told % repo.path)
+    marks = settings(repo)
+    if "skein.format" in marks:
+        if marks["skein.format"][-1] != str(FORMAT):
+            told = "%s is a mirror of format %s, not %d: use the Skein that made it"
+            raise Problem("newer-mirror", told % (repo.path, marks["skein.format"][-1], FORMAT))
+        owner = marks.get("skein.app", [""])[-1]
+        if app and owner and owner != app:
+            told = "%s is the mirror of another app, %s: choose another path for the mirror"
+            raise Problem("not-a-mirror", told % (repo.path, owner))
+        return
+    refs = repo.must("for-each-ref", "--format=%(refname)").decode("utf-8", "backslashreplace").split("\n")[:-1]
+    foreign = [ref for ref in refs if not ref.startswith(OURS)]
+    if foreign or (not refs and _has_objects(repo)):
+        told = "%s holds another project's repository (%s): choose another path for the mirror"
+        raise Problem("not-a-mirror", told % (repo.path, foreign[0] if foreign else "objects without a ref"))
+
+
+def amiss(repo: Repo, app: str) -> List[str]:
+    """Return the settings of a mirror that are not as they must be, by name."""
+    found = settings(repo)
+    wrong = [key for key, value in wanted(app) if found.get(key.lower(), [""])[-1] != value]
+    if set(HIDDEN) - set(found.get("transfer.hiderefs", [])):
+        wrong.append("transfer.hideRefs")
+    return wrong
+
+
+def wanted(app: str) -> List[Tuple[str, str]]:
+    """Return the settings that have one value each, with that value."""
+    marks = [("skein.format", str(FORMAT)), *([("skein.app", app)] if app else [])]
+    return [*marks, *SETTINGS, *(("receive.fsck." + name, "warn") for name in HARMLESS)]
+
+
+def settings(repo: Repo) -> Dict[str, List[str]]:
+    """Return what the repository's own configuration says: {key in small letters: [value, …]}."""
+    found: Dict[str, List[str]] = {}
+    listed = repo.must("config", "--file", os.path.join(repo.path, "config"), "--list", "-z")
+    for line in listed.decode("utf-8", "replace").split("\0")[:-1]:
+        key, _, value = line.partition("\n")
+        found.setdefault(key.lower(), []).append(value)
+    return found
+
+
+def has_hook(path: str) -> bool:
+    """Tell whether the update hook is the one of this version, and can run."""
+    hook = os.path.join(path, "hooks", "update")
+    try:
+        with open(hook, encoding="utf-8", errors="replace") as file:
+            return file.read() == HOOK and os.stat(hook).st_mode & 0o777 == 0o755
+    except OSError:
+        return False
+
+
+def look_at_mirror(wire: Wire, request: Json) -> Json:
+    """Look at the mirror at ``request["path"]`` and change nothing.
+
+    Return {"findings": [{"what", "ok", "message"}, …], "free_bytes", "free_inodes"}; git may read it for
+    ``request["timeout_s"]`` seconds.
+    """
+    path = os.path.expanduser(request["path"])
+    repo = Repo(wire, path)
+    if not os.path.isdir(path):
+        raise Problem("no-mirror", "nothing stands at %s: run fab setup" % path)
+    refuse_foreign(repo, request["app"])
+    disk = os.statvfs(path)
+    free_bytes, free_inodes = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else 1 << 40
+    lacks = free_bytes < SPACE_LEAST or free_inodes < INODES_LEAST
+    wrong = amiss(repo, request["app"])
+    troubles = (
+        ("writable", _not_ours(path)),
+        ("settings", "%s: run fab setup" % ", ".join(wrong) if wrong else ""),
+        ("hook", "" if has_hook(path) else "the update hook is missing or changed: run fab setup"),
+        ("sound", _unsound(repo, request["timeout_s"])),
+        ("space", "%d bytes and %d inodes are free: free some" % (free_bytes, free_inodes) if lacks else ""),
+    )
+    findings = [{"what": what, "ok": not trouble, "message": trouble} for what, trouble in troubles]
+    return {"findings": findings, "free_bytes": free_bytes, "free_inodes": free_inodes}
+
+
+def _make(repo: Repo) -> None:
+    with open(os.path.join(repo.path, MAKING), "w", encoding="ascii"):
+        repo.must("init", "--quiet", "--bare", "--template=", repo.path)
+
+
+def _has_objects(repo: Repo) -> bool:
+    counts = dict(line.split(b": ") for line in repo.must("count-objects", "-v").splitlines())
+    return int(counts[b"count"]) + int(counts[b"in-pack"]) > 0
+
+
+def _adjust(repo: Repo, app: str) -> List[str]:
+    config = ("config", "--file", os.path.join(repo.path, "config"))
+    wrong, values = amiss(repo, app), dict(wanted(app))
+    for name in wrong:
+        if name in values:
+            repo.must(*config, "--replace-all", name, values[name])
+    for hidden in HIDDEN if "transfer.hideRefs" in wrong else ():
+        if hidden not in settings(repo).get("transfer.hiderefs", []):
+            repo.must(*config, "--add", "transfer.hideRefs", hidden)
+    return wrong
+
+
+def _write_hook(path: str) -> None:
+    folder = os.path.join(path, "hooks")
+    os.makedirs(folder, exist_ok=True)
+    draft = os.path.join(folder, "update.skein-new")
+    with open(draft, "w", encoding="ascii") as file:
+        file.write(HOOK)
+        os.fchmod(file.fileno(), 0o755)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(draft, os.path.join(folder, "update"))
+
+
+def _not_ours(path: str) -> str:
+    """Return why this user cannot be the one who pushes; git takes no orders in another user's repository."""
+    for name in (path, os.path.join(path, "objects"), os.path.join(path, "refs")):
+        if not os.access(name, os.W_OK | os.X_OK):
+            return "%s cannot be written by this user: chown it" % name
+    owner = os.stat(path).st_uid
+    return "" if owner in (os.geteuid(), 0) else "%s belongs to user %d: chown it" % (path, owner)
+
+
+def _unsound(repo: Repo, timeout_s: float) -> str:
+    words = ("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+    try:
+        status, output, errors = repo.git(*words, timeout_s=timeout_s)
+    except Problem as problem:
+        return "it could not be read: %s" % problem
+    if status == 0:
+        return ""
+    told = last_line(errors or output.decode("utf-8", "replace"))
+    return "objects are missing or damaged (%s): move it away, then run fab setup and mirrors.sync" % told

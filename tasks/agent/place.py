@@ -17,6 +17,7 @@ import json
 import os
 import re
 import stat
+from functools import partial
 
 from .problem import Problem
 
@@ -116,7 +117,7 @@ class Place:
         ours = (self.releases, self.own, self.tmp, self.manifests, self.indexes, self.agents)
         for path in (self.root, self.shared, *ours):
             if not os.path.isdir(path):
-                os.makedirs(path, exist_ok=True)
+                self.spared(partial(os.makedirs, path, exist_ok=True))
         for path in ours:
             if not stat.S_ISDIR(os.lstat(path).st_mode):
                 raise Problem(

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 
-from .fetch import URL
+from .fetch import URL, talk
 from .place import ID, Place
 from .problem import Problem, explain
 from .repo import Repo, git_version, too_old
@@ -131,7 +131,7 @@ def check(wire: Wire, place: Place, request: Json) -> Json:
         path = os.path.join(place.shared, name)
         told = "" if os.path.isfile(path) else "%s is missing: put it there before the deploy" % path
         findings.append(finding("linked file " + name, told, "is there"))
-    repo = Repo(wire, place.repo)
+    repo = Repo(wire, place.repo, place.own)
     for mirror in request["mirrors"] if found["git"] else []:
         trouble = unreadable(repo, mirror["url"])
         findings.append(finding("mirror " + mirror["name"], trouble, "can be read"))
@@ -143,7 +143,7 @@ def unreadable(repo: Repo, url: str) -> str:
     if not URL.match(url):
         return "malformed url"
     try:
-        status, _, errors = repo.git("ls-remote", "--", url, "refs/skein/none", timeout_s=20)
+        status, _, errors = talk(repo, "ls-remote", "--", url, "refs/skein/none", timeout_s=20)
     except Problem as problem:
         return str(problem)
     return (errors[-300:] or "cannot be read") if status else ""

@@ -26,7 +26,7 @@ def explain(error: OSError) -> Problem:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Problem("disk-full", "no space or no inode left on the disk%s: free some, then run again" % where)
     if error.errno in (errno.EACCES, errno.EPERM):
-        told = "permission denied%s: give the ssh user that directory, or set targets.become"
+        told = "permission denied%s: run fab setup --user root, or set targets.become"
         return Problem("permission", told % where)
     if error.errno == errno.EROFS:
         return Problem("read-only", "the file system is mounted read-only%s" % where)

@@ -6,6 +6,7 @@ import contextlib
 import os
 
 from .failpoints import failpoint
+from .growth import tidy
 from .place import Place
 from .problem import Problem
 from .repo import Repo
@@ -45,8 +46,9 @@ def prune(wire: Wire, place: Place, request: Json) -> Json:
     agents = [os.path.join(place.agents, name) for name in os.listdir(place.agents)]
     for agent in sorted(agents, key=os.path.getmtime)[:-AGENTS_KEPT]:
         remove(agent)
-    if removed:
-        Repo(wire, place.repo).tidy(_refs(place))
+    repo = Repo(wire, place.repo)
+    if repo.is_ready():
+        tidy(repo, _refs(place))
     if stuck:
         raise Problem("not-pruned", "cannot delete %s: a user who may must do so" % "; ".join(stuck[:3]))
     return {"removed": removed}

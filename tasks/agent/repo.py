@@ -10,7 +10,7 @@ from .problem import Problem, os_text
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterable, Optional, Tuple
+    from typing import Any, Dict, Optional, Tuple
 
     from .trees import Entries
     from .wire import Wire
@@ -19,8 +19,16 @@ OLDEST_GIT = (2, 25)
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
 OBJECT_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 READY = "skein-ready"
-PACKS_MOST, LOOSE_MOST = 50, 5000
+VAGUE = "fatal: Could not read from remote repository."
 SSH = "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes -oConnectTimeout=10 -oServerAliveInterval=10"
+OWN_KEY, OWN_KNOWN_HOSTS = "ssh/id_ed25519", "ssh/known_hosts"  # in .skein; made by set-up
+OWN_SSH = " ".join(  # relative paths: ssh would expand, split or unquote some of what a path may hold
+    (
+        SSH + " -oIdentitiesOnly=yes -oGlobalKnownHostsFile=/dev/null -oCheckHostIP=no -oUpdateHostKeys=no",
+        "-oUserKnownHostsFile=" + OWN_KNOWN_HOSTS,
+        "-i " + OWN_KEY,
+    )
+)
 SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.attributesFile=/dev/null",
@@ -52,18 +60,27 @@ def environment(home: str) -> Dict[str, str]:
 
 
 class Repo:
-    """Git commands on one bare repository."""
+    """Git commands on one bare repository.
 
-    def __init__(self, wire: Wire, path: str) -> None:
-        self.wire, self.path = wire, path
+    ``own`` is the directory whose ``ssh`` may hold this host's own key for the mirrors: then that key is used alone.
+    """
 
-    def git(self, *arguments: str, index: str = "", **options: Any) -> Tuple[int, bytes, str]:
-        """Run git and return (status, output, error text); ``options`` are those of ``children.run``."""
+    def __init__(self, wire: Wire, path: str, own: str = "") -> None:
+        self.wire, self.path, self.own = wire, path, own
+
+    def git(self, *arguments: str, index: str = "", gently: bool = False, **options: Any) -> Tuple[int, bytes, str]:
+        """Run git and return (status, output, error text); ``options`` are those of ``children.run``.
+
+        What is done ``gently`` leaves the processor to everybody else.
+        """
         variables = environment(os.path.dirname(self.path))
         if index:
             variables["GIT_INDEX_FILE"] = index
+        if self.own and os.path.exists(os.path.join(self.own, OWN_KEY)):
+            variables["GIT_SSH_COMMAND"] = OWN_SSH
+            options.setdefault("directory", self.own)
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
-        words = ["git", *settings, "--git-dir=" + self.path, *arguments]
+        words = [*(["nice", "-n", "19"] if gently else []), "git", *settings, "--git-dir=" + self.path, *arguments]
         try:
             return run(self.wire, words, environment=variables, **options)
         except FileNotFoundError as error:
@@ -133,21 +150,12 @@ class Repo:
             entries[path] = (mode, identity)
         return entries
 
-    def tidy(self, refs: Iterable[str]) -> None:
-        """Drop every release ref but ``refs`` and, once much has piled up, the objects that nothing needs any more."""
-        kept = {ref.encode() for ref in refs}
-        listed = self.must("for-each-ref", "--format=%(refname)", "refs/skein/releases/").split()
-        for ref in [ref.decode() for ref in listed if ref not in kept]:
-            self.must("update-ref", "--no-deref", "-d", ref)
-        counts = dict(line.split(b": ") for line in self.must("count-objects", "-v").splitlines())
-        if int(counts[b"packs"]) > PACKS_MOST or int(counts[b"count"]) > LOOSE_MOST:
-            self.must("repack", "-a", "-d", "-q", timeout_s=200)
-            self.must("prune", "--expire=now", timeout_s=60)
-
 
 def last_line(errors: str) -> str:
     """Return the line that tells most of what git said: its first error, else its last line."""
     lines = [line.strip() for line in re.split("[\r\n]", errors) if line.strip()]
+    if VAGUE in lines[1:]:
+        lines = lines[: lines.index(VAGUE)]  # ssh said before it what the matter is
     telling = [line for line in lines if line.startswith(("fatal:", "error:"))]
     return (telling[:1] or lines[-1:] or ["it said nothing"])[0][:400]
 

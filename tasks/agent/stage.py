@@ -8,10 +8,11 @@ import stat
 
 from .children import run
 from .failpoints import failpoint
+from .growth import need_room
 from .place import FORMAT, Place, read_json, sync, write_json
 from .problem import Problem, os_text
 from .repo import Repo
-from .trees import differences, remove, walk
+from .trees import DIRECTORY, differences, remove, set_modes, walk
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def stage(wire: Wire, place: Place, request: Json) -> Json:
         os.rename(final, place.private("damaged-" + identity))
     draft, index = place.private(identity), place.private("index-" + identity)
     try:
+        need_room(repo, request["tree"], len(entries))
         _fill(wire, request, repo, draft, index, entries, links)
         _publish(place, request, draft, index, len(entries), links)
     except BaseException as error:
@@ -143,8 +145,9 @@ def _wrong(wire: Wire, place: Place, request: Json, entries: Entries, links: Lin
 
 
 def _fill(wire: Wire, request: Json, repo: Repo, draft: str, index: str, entries: Entries, links: Links) -> None:
-    os.mkdir(draft, 0o755)
-    os.chmod(draft, 0o755)  # noqa: S103 - a web server reads it, whatever the umask
+    os.mkdir(draft, 0o777)
+    entry = os.lstat(draft)
+    is_odd = stat.S_IMODE(entry.st_mode) & 0o777 != DIRECTORY  # a default ACL here overrides our umask, in git too
     failpoint("agent.stage.begin")
     timeout_s = request["timeout_s"]
     repo.must("read-tree", "--index-output=" + index, request["tree"], index=index, timeout_s=timeout_s)
@@ -153,6 +156,8 @@ def _fill(wire: Wire, request: Json, repo: Repo, draft: str, index: str, entries
     repo.must(*words, index=index, directory=draft, timeout_s=timeout_s)
     failpoint("agent.stage.checkout")
     root = os.fsencode(draft)
+    if is_odd:
+        set_modes(root, entries)
     for path, text in links.items():
         _make_parents(root, path)
         os.symlink(text, os.path.join(root, path))
@@ -169,8 +174,7 @@ def _make_parents(root: bytes, path: bytes) -> None:
     for parent in _parents(path):
         folder = os.path.join(root, parent)
         if not os.path.lexists(folder):
-            os.mkdir(folder, 0o755)
-            os.chmod(folder, 0o755)  # noqa: S103 - as above
+            os.mkdir(folder, DIRECTORY)
         elif not stat.S_ISDIR(os.lstat(folder).st_mode):
             raise Problem("linked-path-taken", "%s is not a directory of the release" % os_text(folder))
 

@@ -108,7 +108,7 @@ def sweep(place: Place) -> None:
     Private files, stale git locks, links that were laid but never used, manifests of releases that never came to stand.
     What cannot be removed stays until the next time: it must not keep a rollback from running.
     """
-    for path in [*_private(place), *_unpaired(place), *_unused_links(place), *_stale(place.repo)]:
+    for path in [*_private(place), *_unpaired(place), *_unused_links(place), *stale(place.repo)]:
         with contextlib.suppress(OSError):
             remove(path)
 
@@ -147,7 +147,7 @@ def _unused_links(place: Place) -> Iterator[str]:
                 yield path
 
 
-def _stale(repo: str) -> Iterator[str]:
+def stale(repo: str) -> Iterator[str]:
     """Yield what a killed git left in a repository of ours; under our lock no other git is running there."""
     for folder, folders, files in os.walk(repo):
         for name in files:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Links = Dict[bytes, bytes]
 
 CHUNK = 1 << 20
+DIRECTORY = 0o755
 MODES = {b"100644": 0o644, b"100755": 0o755}
 
 
@@ -75,7 +76,7 @@ def differences(
         check()
         if stat.S_ISDIR(entry.st_mode):
             wrong = None if path in directories else "a directory that is not of the release"
-            if wrong is None and stat.S_IMODE(entry.st_mode) & 0o777 != 0o755:
+            if wrong is None and stat.S_IMODE(entry.st_mode) & 0o777 != DIRECTORY:
                 wrong = "mode %o, not 755" % stat.S_IMODE(entry.st_mode)
         else:
             missing.discard(path)
@@ -86,6 +87,16 @@ def differences(
                 return found
     found.extend("%s: missing" % os_text(path) for path in sorted(missing)[: most - len(found)])
     return found
+
+
+def set_modes(root: bytes, entries: Entries) -> None:
+    """Give ``root``, and the directories and files below it, the modes that they must have."""
+    os.chmod(root, DIRECTORY)
+    for path, entry in walk(root):
+        if stat.S_ISDIR(entry.st_mode):
+            os.chmod(os.path.join(root, path), DIRECTORY)
+        elif stat.S_ISREG(entry.st_mode) and path in entries:
+            os.chmod(os.path.join(root, path), MODES[entries[path][0]])
 
 
 def walk(root: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:

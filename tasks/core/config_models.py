@@ -173,6 +173,7 @@ class TargetsConfig(Table):
     linked_dirs: tuple[Relative, ...] = ()
     linked_files: tuple[Relative, ...] = ()
     fail_limit: FailLimit = 0
+    mirror_fail_limit: FailLimit = "100%"
     become: User | None = None
     after_flip: Annotated[tuple[Word, ...], AfterValidator(_check_filled)] | None = None
     after_flip_timeout: Seconds = 60

@@ -2,7 +2,8 @@
 
     SkeinError                 1   unforeseen
     ├── UsageError             2   configuration or command line
-    │   └── ConfigError        2   ... with all problems listed
+    │   ├── ConfigError        2   ... with all problems listed
+    │   └── LabError           2   the lab cannot be had, or cannot do what was asked
     ├── RepositoryError        3   source, tag, hub or mirrors
     ├── LockedError            4   somebody else is deploying
     ├── TooManyFailedError     5   too many targets failed before the barrier: nothing changed
@@ -36,6 +37,10 @@ class ConfigError(UsageError):
         self.where, self.problems = where, problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__("\n  ".join([f"{where}: {count}", *problems]))
+
+
+class LabError(UsageError):
+    """A lab cannot be had on this machine, or cannot do what was asked; the message says what is missing."""
 
 
 class RepositoryError(SkeinError):

@@ -115,6 +115,28 @@ class Finding(Fact):
     message: Text
 
 
+class MirrorState(Fact):
+    """What a look at a mirror from inside found."""
+
+    findings: tuple[Finding, ...]
+    free_bytes: Count
+    free_inodes: Count
+
+
+class Retained(Fact):
+    """The refs that a mirror dropped."""
+
+    removed: tuple[Text, ...]
+
+
+class Synced(Fact):
+    """What a mirror was brought, what stands there for another object, and what it has besides: refs."""
+
+    brought: tuple[Text, ...]
+    differs: tuple[Text, ...] = ()
+    extra: tuple[Text, ...] = ()
+
+
 class Checked(Fact):
     """Every precondition of one host."""
 
@@ -124,3 +146,37 @@ class Checked(Fact):
 
 class Done(Fact):
     """An answer that says nothing but that it was done."""
+
+
+PublicKey = Annotated[str, StringConstraints(pattern=r"^ssh-ed25519 [A-Za-z0-9+/]{68}$")]
+
+
+Mark = Annotated[str, StringConstraints(pattern=r"^skein(?:-gate)?:[A-Za-z0-9._:-]{1,300}$")]
+"""What names a line of ours in an authorized_keys; behind its last colon stands the host, or the key's short name."""
+
+
+class Owned(Fact):
+    """What root gave to the user that it then became."""
+
+    owned: tuple[Text, ...]
+
+
+class Prepared(Probe):
+    """What set-up changed on a target, and what others need of it; ``public`` is the half of its key for mirrors."""
+
+    changed: tuple[Text, ...]
+    shared: tuple[Text, ...] = ()
+    public: PublicKey | None = None
+    gate: Text
+    interpreter: Text
+
+
+class Admitted(Fact):
+    """What became of lines in an authorized_keys: see ``agent.keys.admit``."""
+
+    lines: tuple[Text, ...]
+    added: tuple[Mark, ...] = ()
+    replaced: tuple[Mark, ...] = ()
+    removed: tuple[Mark, ...] = ()
+    left: tuple[Mark, ...] = ()
+    taken: tuple[Mark, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -40,11 +41,15 @@ class Decision:
     reason: str
 
 
-def fetch(release: Release, mirrors: Sequence[MirrorUrl], timeout_s: float) -> Request:
-    """Ask for the release commit to be brought from the first mirror that can give it."""
+def fetch(release: Release, mirrors: Sequence[MirrorUrl], timeout_s: float, spread_s: float = 0.0) -> Request:
+    """Ask for the release commit to be brought from the first mirror that can give it.
+
+    The target first waits a random share of ``spread_s``, so that a mirror's sshd is not overrun.
+    """
     listed = [{"name": mirror.name, "url": mirror.url, "rank": mirror.rank} for mirror in mirrors]
     fields = {"commit": release.commit, "ref": release.ref, "mirrors": listed, "timeout_s": timeout_s}
-    return Request("fetch", fields, timeout_s * max(1, len(mirrors)) + QUICK_S)
+    fields |= {"spread_s": spread_s} if spread_s else {}
+    return Request("fetch", fields, timeout_s * max(1, len(mirrors)) + spread_s + QUICK_S)
 
 
 def stage(release: Release, linked_dirs: Sequence[str], linked_files: Sequence[str], timeout_s: float) -> Request:
@@ -94,3 +99,20 @@ def revert(decision: Decision) -> Request:
 def after_flip(command: Sequence[str], timeout_s: float) -> Request:
     """Ask for the operator's command to be run in the live release."""
     return Request("after_flip", {"command": list(command), "timeout_s": timeout_s}, timeout_s + QUICK_S)
+
+
+def prepare(comment: str | None, pins: Sequence[str], policy: Mapping[str, object] | None) -> Request:
+    """Ask for all that a deploy needs; see ``agent.prepare.prepare``."""
+    return Request("prepare", {"comment": comment, "pins": list(pins), "policy": policy}, 3 * QUICK_S)
+
+
+def share(files: Mapping[str, bytes], *, replace: bool) -> Request:
+    """Ask for linked files to be placed below ``shared``."""
+    encoded = {path: b64encode(content).decode("ascii") for path, content in files.items()}
+    return Request("share", {"files": encoded, "replace": replace})
+
+
+def admit_gate(keys: Mapping[str, object], *, gate: str, interpreter: str, home: str, become: str | None) -> Request:
+    """Ask for keys to be let in at the gate of one app alone; ``keys`` are the fields of ``agent.keys.admit``."""
+    fields = {**keys, "gate": gate, "interpreter": interpreter, "home": home, "become": become}
+    return Request("admit_gate", fields)

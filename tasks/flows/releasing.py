@@ -11,6 +11,7 @@ from ..core.errors import RepositoryError
 from ..core.facts import Present, Probe
 from ..core.release import ID, Release, number_of, release_ref
 from .hands import Hands
+from .mirrors import refuse_too_many
 
 
 class Changes(Protocol):
@@ -89,6 +90,7 @@ class Releasing:
             release = self._newest_or_new(commit, tree, probes)
             self.hands.failpoint("deploy.tagged")
             failed = self.mirrors.push(self.source.refspecs(release))
+            refuse_too_many(self.hands.settings, failed)
             self.notes += [f"mirror {name} did not take the release: {error}" for name, error in failed.items()]
             self.hands.timings_s["release"] = self.hands.elapsed() - began
             seen(release.id)

@@ -17,8 +17,6 @@ from .hands import Hands
 
 T = TypeVar("T")
 Failures = dict[str, HostError]
-OVERTAKEN = {"stale-turn", "moved"}
-"""What agents say where another deployer was quicker; what is live there now is not known here."""
 
 
 @dataclass
@@ -28,13 +26,14 @@ class Rollout:
     hands: Hands
     kind: str  # "deploy" or "rollback"
     release: Release
-    probes: Mapping[str, Probe]
+    probes: dict[str, Probe]
     failures: Failures
     notes: list[str] = field(default_factory=list)
     skew_s: float | None = None
     flipped: dict[str, Flipped] = field(default_factory=dict)
     reverted: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
+    overtaken: set[str] = field(default_factory=set)  # something else became live there since the first look
 
     def run(self) -> Report:
         """Tell the story; every way it can end is a Report with its exit code."""
@@ -80,11 +79,10 @@ class Rollout:
     def go_live(self, names: list[str], decision: Decision) -> Report:
         """Flip everywhere at once, run ``after_flip``, and either confirm or undo."""
         self.flip(names, decision)
-        overtaken = {error.code for error in self.failures.values()} & OVERTAKEN
         verdict = self.verdict()
         if verdict and not self.flipped and not self.unknown:
-            told = "; somebody else deployed meanwhile" if overtaken else ""
-            return self.report(4 if overtaken else 5, f"nothing changed: {verdict}{told}")
+            told = "; somebody else deployed meanwhile" if self.overtaken else ""
+            return self.report(4 if self.overtaken else 5, f"nothing changed: {verdict}{told}")
         self.hands.failpoint("deploy.flipped")
         self.run_after_flip(list(self.flipped))
         verdict = self.verdict()
@@ -122,10 +120,14 @@ class Rollout:
                 self.flipped[name] = Flipped(at=probe.current_since or probe.clock)
                 if isinstance(lost[name], RefusedError):
                     self.failures[name] = lost[name]  # it flipped and could not make that durable: to be put back
-            else:
-                self.failures[name] = lost[name]
-                if isinstance(probe, HostError):
-                    self.unknown.add(name)
+                continue
+            self.failures[name] = lost[name]
+            if isinstance(probe, HostError):
+                self.unknown.add(name)
+                continue
+            if probe.current != self.probes[name].current:
+                self.overtaken.add(name)
+            self.probes[name] = probe
 
     def run_after_flip(self, names: list[str]) -> None:
         """Run the operator's command on hosts that flipped; where it fails the host counts as failed."""
@@ -196,7 +198,7 @@ class Rollout:
     def outcome(self, name: str) -> Outcome:
         """Say where one host stands now."""
         probe, error = self.probes.get(name), self.failures.get(name)
-        before = probe.current if probe and not (error and error.code in OVERTAKEN) else None
+        before = probe.current if probe else None
         if name in self.unknown:
             why = str(error) if error else "it could not be put back"
             return Outcome(name, State.UNKNOWN, None, error.code if error else "", why)

@@ -1,79 +1,161 @@
-"""`fab setup`: mirrors that can be pushed to, targets that can be deployed to. Run again, it changes nothing."""
+"""`setup`: mirrors made, targets prepared with keys of their own, and who may do what with which key written down."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from ..core.errors import HostError, SkeinError
-from ..core.facts import Probe
-from ..core.hosts import fold
-from ..core.requests import Request
-from .hands import Hands
+from ..core.facts import Admitted, Prepared
+from ..core.hosts import Host, fold
+from ..core.preparation import Wishes, short_name
+from ..core.requests import Request, admit_gate, prepare, share
+from ..core.setup_report import SetupReport
+from .hands import Hands, Targets
 
-FORMAT = 1
+
+class Mirrors(Protocol):
+    """The mirrors, as set-up sees them: see ``remote.mirrorset`` and ``remote.mirror_keys``."""
+
+    def make(self) -> Mapping[str, tuple[str, ...] | SkeinError]:
+        """Make sure that every mirror is there; return what was changed on each, or why it could not be."""
+
+
+class Keys(Protocol):
+    """Who may read the mirrors over ssh."""
+
+    @property
+    def needed(self) -> bool: ...  # noqa: D102
+
+    def pins(self) -> tuple[str, ...]:
+        """Return the mirrors' lines of known_hosts; raise RepositoryError where one is not pinned."""
+
+    def authorize(self, keys: Mapping[str, str], *, prune: bool, dry: bool) -> Mapping[str, Admitted | SkeinError]:
+        """Let keys, by target, read every mirror."""
 
 
 @dataclass(frozen=True)
-class SetupReport:
-    """What was changed, and what could not be: lines by machine."""
+class SettingUp:
+    """One run of set-up; ``logins`` reaches the targets as the user whose authorized_keys is written there."""
 
-    environment: str
-    mirrors: Mapping[str, tuple[str, ...] | SkeinError]
-    targets: Mapping[str, Probe | HostError]
+    hands: Hands
+    mirrors: Mirrors
+    keys: Keys
+    logins: Targets
+    wishes: Wishes = field(default_factory=Wishes)
 
-    @property
-    def exit_code(self) -> int:
-        """3 where a mirror is not ready, 5 where a target is not, else 0."""
-        if any(isinstance(found, SkeinError) for found in self.mirrors.values()):
-            return 3
-        return 5 if any(isinstance(found, HostError) or found.problems for found in self.targets.values()) else 0
+    def run(self) -> SetupReport:
+        """Make the mirrors, prepare the targets, let their keys in at the mirrors, and restricted keys in at them."""
+        pins = self.keys.pins() if self.keys.needed else ()
+        with self.hands.progress.stage("mirrors", 1) as seen:
+            mirrors = self.mirrors.make()
+            seen("mirrors")
+        orders = {host.name: self._orders(host, pins) for host in self.hands.hosts}
+        targets = self.hands.ask("targets", orders, Prepared)
+        ready = {name: answer for name, answer in targets.items() if not isinstance(answer, HostError)}
+        findings = _Findings(dict(mirrors), {name: _changes(answer) for name, answer in targets.items()})
+        findings.troubles |= {
+            name: [problem.message for problem in answer.problems] for name, answer in ready.items() if answer.problems
+        }
+        if self.keys.needed:
+            findings.merge(findings.mirrors, self._let_in_at_mirrors(ready))
+        if self.wishes.admit:
+            findings.merge(findings.targets, self._let_in_at_targets(ready))
+        return findings.report(self.hands.settings.environment, self.wishes)
 
-    def lines(self) -> list[str]:
-        """Say it for people, equal hosts folded."""
-        said = []
-        for name, found in self.mirrors.items():
-            told = str(found) if isinstance(found, SkeinError) else "; ".join(found) or "ready, nothing to change"
-            said.append(f"mirror {name}: {told}")
-        told_by: dict[str, list[str]] = {}
-        for name, answer in self.targets.items():
-            told_by.setdefault(_told(answer), []).append(name)
-        return said + [f"{fold(names)}: {told}" for told, names in told_by.items()]
+    def _orders(self, host: Host, pins: tuple[str, ...]) -> tuple[Request, ...]:
+        settings, wishes = self.hands.settings, self.wishes
+        comment = f"skein:{settings.app.name}:{settings.environment}:{host.name}" if self.keys.needed else None
+        policy = self._policy(host) if wishes.admit else None
+        orders = [prepare(comment, pins, policy)]
+        if wishes.shared:
+            orders.append(share(wishes.shared, replace=wishes.replace))
+        return tuple(orders)
 
-    def as_json(self) -> dict[str, object]:
-        """Return the versioned form for programs."""
+    def _policy(self, host: Host) -> dict[str, object]:
+        """Say what a restricted key may do on a target: deploy what these mirrors have, to this one place."""
+        targets = self.hands.settings.targets
         return {
-            "format": FORMAT,
-            "command": "setup",
-            "environment": self.environment,
-            "exit_code": self.exit_code,
-            "mirrors": {
-                name: {
-                    "ready": not isinstance(found, SkeinError),
-                    "said": str(found) if isinstance(found, SkeinError) else list(found),
-                }
-                for name, found in self.mirrors.items()
-            },
-            "targets": {
-                name: {"ready": _ready(answer), "said": _told(answer)} for name, answer in self.targets.items()
-            },
+            "deploy_to": targets.deploy_to,
+            "link": targets.link,
+            "environment": self.hands.settings.environment,
+            "after_flip": list(targets.after_flip) if targets.after_flip else None,
+            "mirrors": sorted({mirror.url for mirror in self.hands.transport.mirrors_for(host)}),
         }
 
+    def _let_in_at_mirrors(self, ready: Mapping[str, Prepared]) -> Mapping[str, Admitted | SkeinError]:
+        keys = {name: answer.public for name, answer in ready.items() if answer.public}
+        return self.keys.authorize(keys, prune=self.wishes.prune, dry=self.wishes.dry)
 
-def setup(hands: Hands, make_mirrors: Callable[[], Mapping[str, tuple[str, ...] | SkeinError]]) -> SetupReport:
-    """Make the mirrors, then the directories and the agent on every target."""
-    with hands.progress.stage("mirrors", 1) as seen:
-        mirrors = make_mirrors()
-        seen("mirrors")
-    targets = hands.ask("targets", {host.name: (Request("settle"),) for host in hands.hosts}, Probe)
-    return SetupReport(hands.settings.environment, mirrors, targets)
+    def _let_in_at_targets(self, ready: Mapping[str, Prepared]) -> Mapping[str, Admitted | SkeinError]:
+        settings, wishes = self.hands.settings, self.wishes
+        prefix = f"skein-gate:{settings.app.name}:{settings.environment}:"
+        keys = {prefix + short_name(key): key for key in wishes.admit}
+        orders = {
+            name: (
+                admit_gate(
+                    {"prefix": prefix, "keys": keys, "known": list(keys), "prune": wishes.prune, "dry": wishes.dry},
+                    gate=answer.gate,
+                    interpreter=answer.interpreter,
+                    home=settings.targets.deploy_to,
+                    become=settings.targets.become,
+                ),
+            )
+            for name, answer in ready.items()
+        }
+        return self.logins.ask(orders, Admitted)
 
 
-def _ready(answer: Probe | HostError) -> bool:
-    return not isinstance(answer, HostError) and not answer.problems
+@dataclass
+class _Findings:
+    """What is gathered until it becomes a report."""
+
+    mirrors: dict[str, tuple[str, ...] | SkeinError]
+    targets: dict[str, tuple[str, ...] | SkeinError]
+    troubles: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    printed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def merge(
+        self, machines: dict[str, tuple[str, ...] | SkeinError], answers: Mapping[str, Admitted | SkeinError]
+    ) -> None:
+        """Add what became of lines in authorized_keys to what was changed on machines."""
+        for name, answer in answers.items():
+            before = machines[name]
+            if isinstance(answer, SkeinError):
+                if not isinstance(before, SkeinError):  # or it says the same twice
+                    self.troubles.setdefault(name, []).append(str(answer))
+                continue
+            if not isinstance(before, SkeinError):
+                machines[name] = (*before, *_changed_lines(answer))
+            self.printed[name] = answer.lines
+            if answer.taken:
+                told = f"the key of {_named(answer.taken)} stands in a line of authorized_keys that is not Skein's"
+                self.troubles.setdefault(name, []).append(f"{told}: remove that line, then run again")
+            if answer.left:
+                self.notes.append(f"{name} still lets in {_named(answer.left)}: --prune-keys ends that")
+
+    def report(self, environment: str, wishes: Wishes) -> SetupReport:
+        """Freeze it; lines for authorized_keys are shown only to those who asked for them."""
+        return SetupReport(
+            environment,
+            self.mirrors,
+            self.targets,
+            {name: tuple(told) for name, told in self.troubles.items() if told},
+            self.printed if wishes.dry else {},
+            tuple(self.notes),
+        )
 
 
-def _told(answer: Probe | HostError) -> str:
-    if isinstance(answer, HostError):
-        return str(answer)
-    return "; ".join(problem.message for problem in answer.problems) or "ready"
+def _changed_lines(answer: Admitted) -> list[str]:
+    done = {"let in": answer.added, "let in with another key": answer.replaced, "no longer let in": answer.removed}
+    return [f"{what} {_named(marks)}" for what, marks in done.items() if marks]
+
+
+def _named(marks: Iterable[str]) -> str:
+    return fold(mark.rpartition(":")[2] for mark in marks)
+
+
+def _changes(answer: Prepared | HostError) -> tuple[str, ...] | SkeinError:
+    return answer if isinstance(answer, HostError) else (*answer.changed, *answer.shared)

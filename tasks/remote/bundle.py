@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from functools import cache
 from pathlib import Path
 
+from ..agent.gate import start_command
+
 AGENT = Path(__file__).resolve().parent.parent / "agent"
-PYTHON = "/usr/bin/python3"
-TAKE = (
-    "import os,sys;n=int(sys.argv[1]);b=b'';"
-    'exec("while len(b)<n:\\n d=os.read(0,n-len(b)) or sys.exit(3)\\n b+=d");exec(b)'
-)
-"""What the host's Python is given as ``-c``: read as many bytes as the first argument says, and run them."""
 
 
 @cache
@@ -38,7 +33,4 @@ def bootstrap() -> bytes:
 
 def command(home: str, become: str | None) -> str:
     """Return the shell command that starts the agent for the app at ``home`` (``-``: no app, as on mirrors)."""
-    words = ["-I", "-S", "-c", TAKE, str(len(bootstrap())), home, digest()]
-    python = f"if test -x {PYTHON}; then exec {PYTHON} {shlex.join(words)}; else exec python3 {shlex.join(words)}; fi"
-    shell = ["sh", "-c", python]
-    return shlex.join(["sudo", "-n", "-H", "-u", become, "--", *shell] if become else shell)
+    return start_command(len(bootstrap()), home, digest(), become)

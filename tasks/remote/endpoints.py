@@ -91,7 +91,7 @@ class Resolver:
         identities = [self._ssh.identity_file] if self._ssh.identity_file else said.get("identityfile", IDENTITIES)
         files = [os.path.expanduser(path) for path in identities]
         address, port = host.address or first.get("hostname", host.name), host.port or int(first.get("port", 22))
-        names = (first.get("hostkeyalias", _with_port(address, port)), _with_port(host.name, port))
+        names = (first.get("hostkeyalias", with_port(address, port)), with_port(host.name, port))
         return Endpoint(
             name=host.name,
             address=address,
@@ -134,7 +134,8 @@ def _hops(jump: str) -> list[Host]:
     return hops
 
 
-def _with_port(name: str, port: int) -> str:
+def with_port(name: str, port: int) -> str:
+    """Write a host as known_hosts does."""
     return name if port == 22 else f"[{name}]:{port}"
 
 

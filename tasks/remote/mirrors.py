@@ -6,7 +6,7 @@ import re
 import shlex
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -154,13 +154,21 @@ class Mirror:
 
 
 def push_all(
-    mirrors: Sequence[Mirror], source: Source, refspecs: Sequence[str], deadline_s: float
+    mirrors: Sequence[Mirror],
+    source: Source,
+    refspecs: Sequence[str],
+    deadline_s: float,
+    more: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, RepositoryError | None]:
-    """Push to all mirrors side by side; return for each its trouble, None where all is well."""
+    """Push to all mirrors side by side; return for each its trouble, None where all is well.
+
+    ``more`` names refspecs for single mirrors, which go with the others, all or none.
+    """
 
     def push(mirror: Mirror) -> RepositoryError | None:
         try:
-            mirror.push(source, refspecs, deadline_s)
+            own = (more or {}).get(mirror.name, ())
+            mirror.push(source, list(dict.fromkeys([*refspecs, *own])), deadline_s)
         except RepositoryError as error:
             return error
         return None

@@ -1,22 +1,41 @@
-"""All mirrors of one environment as one thing: made, listed, pushed to side by side."""
+"""All mirrors of one environment as one thing: made, listed, pushed to side by side, looked at, brought level."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 
-from ..agent.mirror import make_mirror
-from ..agent.problem import Problem
+from pydantic import BaseModel
+
+from ..agent.growth import retain
+from ..agent.mirror import look_at_mirror, make_mirror
+from ..agent.problem import Problem, explain
 from ..agent.wire import Wire
 from ..core.config import MirrorConfig, Settings
-from ..core.errors import HostError, RepositoryError, SkeinError
-from ..core.facts import Changed, Finding
-from ..core.requests import Request
+from ..core.errors import HostError, RepositoryError, SkeinError, UsageError
+from ..core.facts import Changed, Finding, MirrorState, Retained, Synced
+from ..core.requests import QUICK_S, Request
 from .fleet import Fleet
 from .mirrors import Mirror, push_all
 from .source import Source
+
+if TYPE_CHECKING:
+    from ..agent.problem import Json
+
+M = TypeVar("M", bound=BaseModel)
+RELEASES, TAGS = "refs/skein/releases/", "refs/tags/release/"
+TAKEN = "refs/skein/sync/"
+HERE: Mapping[str, Callable[[Wire, Json], Json]] = {
+    "mirror": make_mirror,
+    "mirror_look": look_at_mirror,
+    "retain": retain,
+}
+AT_ONCE = 1000
+"""Refs in one push: a command line has its limits."""
 
 
 class MirrorSet:
@@ -27,6 +46,7 @@ class MirrorSet:
 
     def __init__(self, settings: Settings, fleet: Fleet, source: Callable[[], Source]) -> None:
         self._settings, self._fleet, self._source = settings, fleet, source
+        self._deadline_s = settings.targets.stage_timeout
 
     @cached_property
     def _opened(self) -> dict[str, Mirror | RepositoryError]:
@@ -40,13 +60,18 @@ class MirrorSet:
 
     def bring(self, ref: str, commit: str) -> None:
         """Fetch a release commit that another machine made from the hub."""
-        self._hub().fetch(self._source(), [f"{commit}:{ref}"], self._settings.targets.stage_timeout)
+        self._hub().fetch(self._source(), [f"{commit}:{ref}"], self._deadline_s)
 
     def push(self, refspecs: Sequence[str]) -> dict[str, RepositoryError]:
-        """Push to all side by side, atomically on each; return those that failed, raise the hub's trouble."""
+        """Push to all side by side, atomically on each; return those that failed, raise the hub's trouble.
+
+        A mirror that was down before gets the releases that it lacks in the same push.
+        """
         hub = self._hub()
         reached = [mirror for mirror in self._opened.values() if isinstance(mirror, Mirror)]
-        pushed = push_all(reached, self._source(), refspecs, self._settings.targets.stage_timeout)
+        with self._taken():
+            missed = self._missed(hub, reached)
+            pushed = push_all(reached, self._source(), refspecs, self._deadline_s, missed)
         if trouble := pushed[hub.name]:
             raise trouble
         unreached = {name: mirror for name, mirror in self._opened.items() if isinstance(mirror, RepositoryError)}
@@ -54,31 +79,140 @@ class MirrorSet:
 
     def make(self) -> Mapping[str, tuple[str, ...] | SkeinError]:
         """Make sure that every mirror is there; return what was changed on each, or why it could not be."""
-        orders = {
-            mirror.name: (Request("mirror", {"path": mirror.path}),)
-            for mirror in self._settings.mirrors
-            if mirror.server
-        }
-        answers: dict[str, Changed | HostError] = self._fleet.ask(orders, Changed)
-        made: dict[str, tuple[str, ...] | SkeinError] = {}
-        for mirror in self._settings.mirrors:
-            answer = answers[mirror.name] if mirror.server else _make_here(mirror.path)
-            made[mirror.name] = answer if isinstance(answer, SkeinError) else answer.changed
-        return made
+        made = self._ask("mirror", {}, Changed, QUICK_S)
+        return {name: each if isinstance(each, SkeinError) else each.changed for name, each in made.items()}
 
     def findings(self) -> tuple[Finding, ...]:
         """Try whether each mirror can be read from this machine."""
         found = []
-        for name, mirror in self._opened.items():
+        for name, refs in self.refs(("refs/skein/none/",)).items():
+            bad = isinstance(refs, SkeinError)
+            told = str(refs) if bad else "can be read from this machine"
+            found.append(Finding(what=f"mirror {name}", ok=not bad, message=told))
+        return tuple(found)
+
+    def refs(self, prefixes: Sequence[str] = ("refs/skein/", TAGS)) -> dict[str, dict[str, str] | SkeinError]:
+        """Return every mirror's refs below the prefixes, or why it cannot be read."""
+
+        def read(mirror: Mirror | RepositoryError) -> dict[str, str] | SkeinError:
             try:
                 if isinstance(mirror, RepositoryError):
-                    raise mirror
-                mirror.refs("refs/skein/none/")
+                    return mirror
+                return {ref: oid for prefix in prefixes for ref, oid in mirror.refs(prefix).items()}
             except RepositoryError as error:
-                found.append(Finding(what=f"mirror {name}", ok=False, message=str(error)))
-            else:
-                found.append(Finding(what=f"mirror {name}", ok=True, message="can be read from this machine"))
-        return tuple(found)
+                return error
+
+        with ThreadPoolExecutor(max_workers=len(self._opened)) as pool:
+            return dict(zip(self._opened, pool.map(read, self._opened.values()), strict=True))
+
+    def look(self) -> dict[str, MirrorState | SkeinError]:
+        """Have every mirror looked at from inside, by the agent; nothing is changed there."""
+        return self._ask("mirror_look", {"timeout_s": self._deadline_s}, MirrorState, self._deadline_s + QUICK_S)
+
+    def retire(self, refs: Mapping[str, str]) -> dict[str, Retained | SkeinError]:
+        """Have every mirror drop these refs, if they stand for these objects, and repack."""
+        fields = {"refs": dict(refs), "timeout_s": self._deadline_s}
+        return self._ask("retain", fields, Retained, self._deadline_s + 10 * QUICK_S)
+
+    def sync(self, origin: str | None = None) -> dict[str, Synced | SkeinError]:
+        """Bring every mirror to what one of them has, by default the hub: all refs that it lacks at once, none moved.
+
+        Raise UsageError where no mirror is called ``origin``, and RepositoryError where that one cannot be read.
+        """
+        name = origin or self._settings.mirrors[0].name
+        if name not in self._opened:
+            raise UsageError(f"no mirror is called {name}; there are: {', '.join(self._opened)}")
+        first = self._opened[name]
+        there = self.refs()
+        wanted = there.pop(name)
+        if isinstance(first, RepositoryError) or isinstance(wanted, SkeinError):
+            raise RepositoryError(
+                f"{first if isinstance(first, RepositoryError) else wanted}; nothing can be taken from it"
+            )
+        with self._taken():
+            return {other: self._level(first, other, wanted, has) for other, has in there.items()}
+
+    def _level(
+        self, first: Mirror, name: str, wanted: Mapping[str, str], has: dict[str, str] | SkeinError
+    ) -> Synced | SkeinError:
+        mirror = self._opened[name]
+        if isinstance(mirror, RepositoryError) or isinstance(has, SkeinError):
+            return mirror if isinstance(mirror, RepositoryError) else has  # type: ignore[return-value]
+        differs = {ref for ref, oid in has.items() if wanted.get(ref, oid) != oid}
+        stuck = {ref for ref in differs if ref.startswith((RELEASES, TAGS))}
+        lacking = {ref: oid for ref, oid in wanted.items() if ref not in has}
+        grown = {ref: wanted[ref] for ref in differs - stuck}
+        try:
+            self._carry(first, mirror, lacking)
+            self._carry(first, mirror, grown)
+        except RepositoryError as error:
+            return error
+        extra = sorted(has.keys() - wanted.keys())
+        return Synced(brought=(*sorted(lacking), *sorted(grown)), differs=tuple(sorted(stuck)), extra=tuple(extra))
+
+    def _carry(self, first: Mirror, mirror: Mirror, refs: Mapping[str, str]) -> None:
+        """Take what the operator's own repository lacks from ``first``, then push all refs to ``mirror``."""
+        source = self._source()
+        self._take(first, refs.values())
+        specs = [f"{oid}:{ref}" for ref, oid in sorted(refs.items())]
+        for start in range(0, len(specs), AT_ONCE):
+            mirror.push(source, specs[start : start + AT_ONCE], self._deadline_s)
+
+    def _take(self, mirror: Mirror, wanted: Iterable[str]) -> None:
+        """Fetch objects into the operator's own repository, each below a ref named by itself."""
+        source = self._source()
+        missing = [oid for oid in dict.fromkeys(wanted) if not source.has(oid)]
+        for start in range(0, len(missing), AT_ONCE):
+            specs = [f"{oid}:{TAKEN}{oid}" for oid in missing[start : start + AT_ONCE]]
+            mirror.fetch(source, specs, self._deadline_s)
+
+    @contextmanager
+    def _taken(self) -> Iterator[None]:
+        """Drop at the end the refs that ``_take`` made."""
+        try:
+            yield
+        finally:
+            private = self._source().private
+            names = private.refs(TAKEN.rstrip("/"))
+            orders = "".join(f"delete {name}\n" for name in names)
+            if orders:
+                private.run("cannot drop refs", "update-ref", "--stdin", stdin=orders.encode())
+
+    def _missed(self, hub: Mirror, mirrors: Sequence[Mirror]) -> dict[str, tuple[str, ...]]:
+        """Return the refspecs of releases that the hub has and other mirrors lack, for they were down."""
+        if len(mirrors) < 2:
+            return {}
+        there = self.refs((RELEASES,))
+        wanted = there[hub.name]
+        missed: dict[str, tuple[str, ...]] = {}
+        if isinstance(wanted, SkeinError):
+            return missed  # the push will say why
+        tags: dict[str, str] = {}
+        for mirror in mirrors:
+            has = there[mirror.name]
+            lacking = [] if isinstance(has, SkeinError) else [ref for ref in wanted if ref not in has][-AT_ONCE:]
+            if lacking:
+                tags = tags or hub.refs(TAGS)
+                names = [TAGS + ref.rpartition("/")[2] for ref in lacking]
+                refs = {ref: wanted[ref] for ref in lacking} | {tag: tags[tag] for tag in names if tag in tags}
+                self._take(hub, refs.values())
+                missed[mirror.name] = tuple(f"{oid}:{ref}" for ref, oid in sorted(refs.items()))
+        return missed
+
+    def _ask(
+        self, verb: str, fields: Mapping[str, object], reply: type[M], timeout_s: float
+    ) -> dict[str, M | SkeinError]:
+        """Ask the agent on every mirror, or here for mirrors on this machine; return the answers in order."""
+        app = self._settings.app.name
+        orders = {
+            mirror.name: (Request(verb, {"path": mirror.path, "app": app, **fields}, timeout_s),)
+            for mirror in self._settings.mirrors
+        }
+        there = {mirror.name for mirror in self._settings.mirrors if mirror.server}
+        answers = self._fleet.ask({name: orders[name] for name in there}, reply)
+        return {
+            name: answers[name] if name in there else _ask_here(request, reply) for name, (request,) in orders.items()
+        }
 
     def _open(self, mirror: MirrorConfig) -> Mirror | RepositoryError:
         if mirror.server is None:
@@ -95,8 +229,10 @@ class MirrorSet:
         return hub
 
 
-def _make_here(path: str) -> Changed | RepositoryError:
+def _ask_here(request: Request, reply: type[M]) -> M | RepositoryError:
     try:
-        return Changed(changed=tuple(make_mirror(Wire(), {"path": os.path.expanduser(path)})["changed"]))
+        return reply.model_validate(HERE[request.verb](Wire(), dict(request.fields)))
     except Problem as problem:
         return RepositoryError(str(problem))
+    except OSError as error:
+        return RepositoryError(str(explain(error)))

@@ -29,6 +29,8 @@ class Session:
     def __init__(self, host: str, transport: paramiko.Transport, home: str, become: str | None) -> None:
         self.host = host
         self._pending = b""
+        self._told = b""
+        self._started = False
         self._number = 0
         self._sending = threading.Lock()
         self._heard = time.monotonic()
@@ -50,6 +52,7 @@ class Session:
                 raise UnreachableError("noise", "the login shell prints without end: mend its start files")
         if line == b"need":
             self._send(b"%d\n" % len(bundle.sources()) + bundle.sources())
+        self._started = True
         self.ask(Request("open", opening, START_S))
 
     def send(self, request: Request) -> None:
@@ -84,6 +87,8 @@ class Session:
 
     def beat(self) -> None:
         """Keep the lease; trouble shows at the next answer that does not come."""
+        if not self._started:
+            return  # the host's first program is waiting for something else
         with contextlib.suppress(UnreachableError):
             self._send(b'{"beat":1}\n')
 
@@ -149,18 +154,18 @@ class Session:
         status = self._channel.exit_status if self._channel.exit_status_ready() else -1
         told = self._last_words()
         last = printable(told.strip().splitlines()[-1]) if told.strip() else ""
+        if "sudo:" in told:
+            advice = "install sudo, and allow the log-in's user with NOPASSWD in sudoers"
+            return UnreachableError("sudo", f"targets.become, or setup --user, does not work: {last}; {advice}")
         if status == 127:
             return UnreachableError("no-python", "python3 is not installed there: install python3 3.8 or newer")
-        if "sudo:" in told:
-            return UnreachableError("sudo", f"targets.become does not work: {last}; allow it with NOPASSWD in sudoers")
         how = f"ended with status {status}" if status >= 0 else "was cut off"
         return UnreachableError("ended", f"the agent {how}{': ' + last if last else ''}")
 
     def _last_words(self) -> str:
         """Return what the agent wrote to its standard error, the end of it."""
-        told = b""
         self._channel.settimeout(LOOK_S)
         with contextlib.suppress(OSError):
             while data := self._channel.recv_stderr(4096):
-                told = (told + data)[-4096:]
-        return told.decode("utf-8", "replace")
+                self._told = (self._told + data)[-4096:]
+        return self._told.decode("utf-8", "replace")

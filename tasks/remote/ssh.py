@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fabric
 import paramiko
@@ -26,6 +26,8 @@ from .dialing import Deadline, DroppedError, dial, explained
 from .endpoints import Endpoint, Resolver, SshSettings
 from .known_hosts import KnownHosts, PinnedKeys
 from .once import Once
+
+T = TypeVar("T")
 
 LOGINS_PER_GATEWAY = 8
 """A stock sshd (MaxStartups 10:30:100) refuses some of 16 log-ins at once, and none of 8."""
@@ -78,8 +80,12 @@ class Connector:
         """
         return self._open(self.endpoint(host))
 
-    def _open(self, to: Endpoint) -> fabric.Connection:
-        keys, deadline = self._identities(to), Deadline(self._ssh.connect_timeout)
+    def reach(self, to: Endpoint, use: Callable[[Any, Deadline], T]) -> T:
+        """Give ``use`` a socket, or a gateway's channel, to an sshd; raise UnreachableError where there is none.
+
+        Only a host that hangs up before the log-in (DroppedError) is tried again, five times in all.
+        """
+        deadline = Deadline(self._ssh.connect_timeout)
 
         def again(error: Exception) -> bool:
             return isinstance(error, DroppedError) and deadline.left() > LONGEST_PAUSE_S
@@ -87,15 +93,19 @@ class Connector:
         for attempt in stamina.retry_context(again, 5, None, wait_initial=0.2, wait_max=LONGEST_PAUSE_S):
             with attempt:
                 if to.gateway is None:
-                    return self._log_in(to, dial(to, deadline), keys, deadline)
+                    return use(dial(to, deadline), deadline)
                 with deadline.paused():
                     gateway = self._gateway(to, to.gateway)
                     gateway.slots.acquire()
                 try:
-                    return self._log_in(to, gateway.channel(to, deadline), keys, deadline)
+                    return use(gateway.channel(to, deadline), deadline)
                 finally:
                     gateway.slots.release()
         raise AssertionError("the last attempt returns or raises")
+
+    def _open(self, to: Endpoint) -> fabric.Connection:
+        keys = self._identities(to)
+        return self.reach(to, lambda sock, deadline: self._log_in(to, sock, keys, deadline))
 
     def _identities(self, to: Endpoint) -> list[paramiko.PKey]:
         loaded = {file: self._keys.get(file) for file in to.identity_files}

@@ -36,7 +36,7 @@ def git(*words: str, data: bytes = b"", cwd: Path | None = None) -> str:
     return done.stdout.decode("utf-8", "surrogateescape").strip()
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - the protocol's word
     """The agent said no; ``code`` is its word for why."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -130,7 +130,9 @@ class Host:
         for folder, folders, names in os.walk(root):
             for name in [*names, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]:
                 path = os.path.join(folder, name)
-                text: Content = (os.fsdecode(os.readlink(path)),) if os.path.islink(path) else Path(os.fsdecode(path)).read_bytes()
+                text: Content = (
+                    (os.fsdecode(os.readlink(path)),) if os.path.islink(path) else Path(os.fsdecode(path)).read_bytes()
+                )
                 found[os.path.relpath(path, root)] = text
         return found
 
@@ -213,7 +215,9 @@ class Agent:
         mirrors = named or [{"name": "hub", "url": f"file://{self.host.mirror}", "rank": 0}]
         return self.ask("fetch", commit=made.commit, ref=made.ref, mirrors=mirrors, timeout_s=20)
 
-    def stage(self, made: Made, dirs: tuple[str, ...] = (), files: tuple[str, ...] = (), fetch: bool = True) -> dict[str, Any]:
+    def stage(
+        self, made: Made, dirs: tuple[str, ...] = (), files: tuple[str, ...] = (), fetch: bool = True
+    ) -> dict[str, Any]:
         """Fetch and unpack."""
         if fetch:
             self.fetch(made)

@@ -1,4 +1,4 @@
-"""The agent's protocol, spoken to the real program over pipes: deploys, refusals, the lease, the end of a session."""
+"""The agent's protocol, spoken to the real program over pipes: deploys, refusals, records, damage."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from agent_host import Agent, Content, Host, Made, Refused, elapse, tree_of, until
+from agent_host import Agent, Content, Host, Made, Refused, tree_of
 
 ONE: dict[bytes, Content] = {b"index.html": b"one", b"bin/run": b"#!/bin/sh\n", b"to": ("index.html",)}
 TWO: dict[bytes, Content] = {b"index.html": b"two", b"new/deep/file": b"new", b"to": ("nowhere",)}
-LEASE_S = 0.8
 
 
 @pytest.fixture
@@ -80,7 +79,7 @@ def test_a_flip_is_refused_where_another_release_is_live_than_expected(host: Hos
     with host.session() as agent:
         agent.stage(two)
         agent.ask("arm", id=two.id)
-        with pytest.raises(Refused, match="moved: .* not nothing"):
+        with pytest.raises(Refused, match=r"moved: .* not nothing"):
             agent.flip(two, 2, expect=None)
     assert host.current() == one.id
     assert host.state()["turn"] == 1
@@ -180,6 +179,8 @@ def test_requests_that_only_look_leave_nothing_behind(host: Host) -> None:
     hub = [{"name": "hub", "url": str(host.mirror)}]
     looks: dict[str, dict[str, object]] = {"probe": {}, "status": {}, "check": {"linked_files": [], "mirrors": hub}}
     for _ in range(2):
+        for compiled in host.own.rglob("*.pyc"):
+            compiled.unlink()  # as for another version of Python
         before = tree_of(host.app)
         with host.session() as agent:
             for verb, fields in looks.items():
@@ -215,99 +216,6 @@ def test_what_is_no_request_is_answered_and_the_session_goes_on(host: Host) -> N
         with pytest.raises(Refused, match="bad-request"):
             agent.answer(99)
         assert agent.ask("probe")["current"] is None
-
-
-@pytest.mark.parametrize("noise", [b"hello\n", b"\n", b"[1]\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"])
-def test_noise_on_the_wire_ends_the_session_at_once(host: Host, noise: bytes) -> None:
-    with host.session() as agent:
-        agent.send(noise)
-        assert agent.wait() == 0
-
-
-def test_a_second_session_is_told_who_holds_the_host(host: Host) -> None:
-    with host.session(who="anna@laptop") as first, host.session(lease_s=LEASE_S) as second:
-        first.ask("settle")
-        number = second.order("settle")
-        elapse(1.5 * LEASE_S, lambda: second.send(b'{"beat":1}\n'))
-        with pytest.raises(Refused, match="locked: another deploy .*anna@laptop since 20"):
-            second.answer(number)
-
-
-def test_a_second_session_goes_on_as_soon_as_the_first_has_left(host: Host) -> None:
-    with host.session() as first, host.session() as second:
-        first.ask("settle")
-        number = second.order("settle")
-        first.leave()
-        assert second.answer(number)["current"] is None
-
-
-def test_beats_keep_a_quiet_session_alive_and_silence_ends_it(host: Host) -> None:
-    with host.session(lease_s=LEASE_S) as agent:
-        agent.ask("settle")
-        elapse(2 * LEASE_S, lambda: agent.send(b'{"beat":1}\n'))
-        assert agent.ask("probe")["turn"] == 0
-        agent.wait()
-        assert agent.process.stderr
-        assert b"lapsed" in agent.process.stderr.read()
-    with host.session() as agent:
-        agent.ask("settle")  # the lock went with the session
-
-
-def test_an_agent_that_was_frozen_does_nothing_with_a_flip_that_waited_for_it(host: Host) -> None:
-    with host.session(lease_s=LEASE_S) as agent:
-        one = armed(agent)
-        agent.stop()
-        agent.go(one, 1)
-        elapse(2 * LEASE_S, lambda: agent.send(b'{"beat":1}\n'))
-        agent.wake()
-        with pytest.raises(EOFError):
-            agent.answer(-1)
-        agent.wait()
-    assert host.current() is None
-    assert not (host.own / "state.json").exists()
-    assert not host.leftovers()
-
-
-def test_an_agent_frozen_inside_the_flip_does_not_finish_it_after_its_lease(host: Host) -> None:
-    with host.session(lease_s=LEASE_S, failpoint="agent.flip.before:1:pause") as agent:
-        one = armed(agent)
-        agent.go(one, 1)
-        until(lambda: (host.own / "state.json").exists())
-        elapse(2 * LEASE_S, lambda: agent.send(b'{"beat":1}\n'))
-        agent.wake()
-        agent.wait()
-    assert host.current() is None
-    with host.session() as agent:
-        assert agent.ask("settle")["stack"] == []
-        assert host.state()["pending"] is None
-
-
-def test_the_end_of_input_sweeps_and_lets_go(host: Host) -> None:
-    with host.session() as agent:
-        armed(agent)
-        (host.own / "tmp" / "private").mkdir()
-        assert host.leftovers()
-        assert agent.leave() == 0
-    assert not host.leftovers()
-    assert len(os.listdir(host.app / "releases")) == 1  # what is complete stays
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_signals_end_the_session_tidily_however_many_come(host: Host, number: int) -> None:
-    with host.session() as agent:
-        armed(agent)
-        for _ in range(5):
-            os.kill(agent.pid, number)
-        assert agent.wait() == 0
-    assert not host.leftovers()
-
-
-def test_a_deployer_that_never_reads_does_not_keep_the_host(host: Host) -> None:
-    with host.session(lease_s=LEASE_S) as agent:
-        agent.ask("settle")
-        requests = b"".join(b'{"id":%d,"verb":"probe","with":{}}\n' % number for number in range(100, 1500))
-        agent.send(requests)  # the answers fill the pipe
-        assert agent.wait() in (0, -signal.SIGALRM)
 
 
 def test_after_flip_runs_in_the_release_and_a_daemon_of_it_does_not_hold_the_lock(host: Host) -> None:
@@ -356,11 +264,13 @@ def test_a_state_of_a_newer_format_is_left_alone(host: Host) -> None:
     assert tree_of(host.app) == before
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format":1,"turn":"x"}', '{"format":1,"history":[{"id":1}]}', "[" * 99999])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"format":1,"turn":"x"}', '{"format":1,"history":[{"id":1}]}', "[" * 99999]
+)
 def test_a_damaged_state_is_named_and_left_alone(host: Host, text: str) -> None:
     host.own.mkdir(parents=True)
     (host.own / "state.json").write_text(text)
     before = tree_of(host.app)
-    with host.session() as agent, pytest.raises(Refused, match="damaged-state: .*move it away"):
+    with host.session() as agent, pytest.raises(Refused, match=r"damaged-state: .*move it away"):
         agent.ask("settle")
     assert tree_of(host.app) == before

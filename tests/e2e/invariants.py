@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lab import Lab
+    from tasks.remote.lab import Lab
 
 Manifest = dict[bytes, tuple[int, bytes]]
 

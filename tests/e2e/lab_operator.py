@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from invariants import Manifest, assert_no_leftovers, assert_no_orphans, check_host
-from lab import Lab
 from real_site import Site
+
+from tasks.remote.lab import Lab
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDER = "/root/config"
@@ -94,7 +95,7 @@ class Operator:
         parts = [_table("[app]", {"name": "www"})]
         parts += [_table("[source]", {"path": self.folder, **tables.get("source", {})})]
         parts += [_table("[[mirrors]]", mirror) for mirror in mirrors]
-        parts += [_table("[ssh]", {"user": "deploy", "connect_timeout": 5, **tables.get("ssh", {})})]
+        parts += [_table("[ssh]", {"user": "deploy", **tables.get("ssh", {})})]
         parts += [_table("[targets]", targets)]
         parts += [_table(f"[targets.groups.{name}]", group) for name, group in groups.items()]
         self.write("\n".join(parts))
@@ -218,7 +219,7 @@ def small_fleet(
     operator = Operator(lab, f"small-{number}", folder, **{"groups": THREE, **tables})
     if not operator.path("mirror-1", "HEAD").exists():
         operator.fab("setup")
-    operator.wipe()
+    operator.wipe(operator.hosts)
     return operator, site
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from lab import Lab
 from lab_operator import Operator, Run, small_fleet, small_site
 from real_site import Site
+
+from tasks.remote.lab import Lab
 
 FIVE = """
 [app]

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 from invariants import assert_no_orphans, read_tree
-from lab import Lab
-from lab_files import LabError, wait_until
-from lab_spaces import sweep
 from real_site import Site, build_site
+
+from tasks.remote.lab import Lab, LabError, sweep, wait_until
 
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5")
 ABANDONED = """
 import sys, pathlib
-from lab import Lab
+from tasks.remote.lab import Lab
 lab = Lab(pathlib.Path(sys.argv[1]), targets=1, mirrors=0, small_disk={"web-01": "1M"}).__enter__()
 print(*(pid for machine in lab.machines for pid, _ in lab.processes(machine)), flush=True)
 sys.stdin.read()
@@ -155,7 +154,7 @@ def test_a_second_lab_stands_beside_the_first_and_its_small_disk_fills(lab: Lab,
 
 @pytest.mark.usefixtures("able")
 def test_a_killed_test_run_leaves_no_process_and_the_next_lab_no_mount(tmp_path: Path) -> None:
-    path = str(Path(__file__).parent)
+    path = str(Path(__file__).parents[2])
     argv = [sys.executable, "-c", f"import sys; sys.path.insert(0, {path!r})\n{ABANDONED}", str(tmp_path / "lab")]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None

@@ -6,9 +6,10 @@ import os
 
 import pytest
 from invariants import Manifest
-from lab import Lab
-from lab_operator import Operator
+from lab_operator import Operator, Run
 from real_site import Site, build_site
+
+from tasks.remote.lab import Lab
 
 HOTFIX: dict[str, bytes | None] = {
     "django/__init__.py": b"VERSION = (5, 2, 3, 'hotfix', 1)\n",
@@ -24,18 +25,18 @@ class Story:
         self.server_tmp = lab.path("server-1", "/tmp")
         self.before = os.listdir(self.server_tmp)
         self.site: Site = build_site(lab.path("server-1", "/srv/www"))
-        self.operator = Operator(lab)
+        self.operator = Operator(lab, ssh={"connect_timeout": 5})
         self.releases: dict[str, Manifest] = {}
 
-    def deploy(self, commit: str, *argv: str) -> str:
-        """Deploy to the whole fleet, look at every byte of it, and return the release's id."""
+    def deploy(self, commit: str, *argv: str) -> Run:
+        """Deploy to the whole fleet and note which files that release has."""
         run = self.operator.deploy(*argv)
         assert set(run.states.values()) == {"live"}
         self.releases[run.release] = self.site.files_at(commit)
-        self.assert_live(run.release)
-        return run.release
+        return run
 
     def assert_live(self, release: str) -> None:
+        """Look at every byte that every host serves."""
         assert set(self.operator.live().values()) == {release}
         self.operator.assert_serves(self.releases[release])
 
@@ -56,28 +57,28 @@ def test_set_up_twice_changes_nothing_the_second_time(story: Story) -> None:
     operator = story.operator
     assert {each["release"] for each in operator.status().json["targets"]} == {None}
     made = operator.fab("setup", "--json").json
-    assert all(mirror["said"] for mirror in made["mirrors"].values())
+    assert all(mirror["changed"] for mirror in made["mirrors"].values())
     before = fingerprint(operator)
     again = operator.fab("setup", "--json").json
-    assert [mirror["said"] for mirror in again["mirrors"].values()] == [[], []]
+    assert [mirror["changed"] for mirror in again["mirrors"].values()] == [[], []]
     assert all(target["ready"] for target in again["targets"].values())
     assert fingerprint(operator) == before
 
 
 def test_the_main_job_forth(story: Story) -> None:
     operator, site = story.operator, story.site
-    first = story.deploy(site.commits[2])
+    first = story.deploy(site.commits[2]).release
+    story.assert_live(first)
     assert int(operator.git("web-01", "rev-list", "--all", "--count")) == 1  # and nothing of the site's history
-    site.change(HOTFIX)
-    hotfix = operator.deploy()
+    hotfix = story.deploy(site.change(HOTFIX))
     assert hotfix.json["files"] == {"added": 1, "changed": 1, "removed": 1}
-    story.releases[hotfix.release] = site.files_at(site.commits[-1])
     story.assert_live(hotfix.release)
-    old = story.deploy(site.commits[0], "--ref", site.commits[0])
+    old = story.deploy(site.commits[0], "--ref", site.commits[0]).release
+    operator.assert_serves(story.releases[old], ["web-04"])
     known = objects(operator)
     site.git("checkout", "--quiet", site.commits[2], "--", "django")
     site.git("rm", "--quiet", "--force", "django/hotfix.py")
-    back = story.deploy(site.commit("back to 5.2.3"))
+    back = story.deploy(site.commit("back to 5.2.3")).release
     assert objects(operator) == known + 1  # a revert moves its release commit and no file
     ids = [first, hotfix.release, old, back]
     assert ids == sorted(ids)
@@ -100,8 +101,9 @@ def test_where_all_is_live_already_there_is_nothing_to_do(story: Story) -> None:
     run = operator.deploy()
     assert "nothing to do" in run.json["headline"]
     assert set(run.states.values()) == {"already live"}
-    assert run.release == list(story.releases)[-1]
     assert fingerprint(operator) == before
+    story.assert_live(run.release)
+    assert run.release == list(story.releases)[-1]
     assert "nothing to do" in operator.fab("deploy").said
 
 

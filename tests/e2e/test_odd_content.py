@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from invariants import read_tree
-from lab import Lab
 from lab_operator import Operator, small_fleet
 from real_site import Site
+
+from tasks.remote.lab import Lab
 
 NAMES = [
     "with space",
@@ -44,7 +46,7 @@ CONTENT = {
     "page.crlf": b"unix\nlines\n",
     "page.ident": b"$Id$\n",
     "page.filtered": b"lower case\n",
-    "page.utf16": b"text\n",
+    "page.utf16": "text\n".encode("utf-16"),
     "secret": b"not to be left out\n",
     "page.subst": b"$Format:%H$\n",
     "page.bin": bytes(range(256)),
@@ -123,48 +125,42 @@ def test_a_linked_path_below_a_link_of_the_release_is_refused(lab: Lab) -> None:
     assert os.listdir(lab.path("web-01", "/tmp/out")) == []
 
 
-def hostile(lab: Lab, operator: Operator, site: Site) -> None:
-    """Make git everywhere want to change bytes and run commands: hooks, filters, and the users' own settings."""
-    script = f"#!/bin/sh\ntouch {MARK}\n"
-    for name in HOOKS:
-        hook = site.folder / ".git/hooks" / name
-        hook.parent.mkdir(exist_ok=True)
-        hook.write_text(script)
-        hook.chmod(0o755)
-    evil = (
-        f'[filter "evil"]\n\tclean = touch {MARK}; tr a-z A-Z\n\tsmudge = touch {MARK}; tr a-z A-Z\n\trequired = true\n'
-    )
+def lay_traps(lab: Lab, operator: Operator, site: Site) -> None:
+    """Make git want to change bytes and run commands, by hooks, filters and settings; see that the traps work."""
+    driver = f"touch {MARK}; tr a-z A-Z"
+    evil = f'[filter "evil"]\n\tclean = "{driver}"\n\tsmudge = "{driver}"\n\trequired = true\n'
+    homes = {host: lab.path(host, "/home/deploy") for host in operator.hosts}
+    for folder in [site.folder / ".git", *homes.values()]:
+        hooks = folder / "hooks"
+        hooks.mkdir(exist_ok=True)
+        for name in HOOKS:
+            (hooks / name).write_text(f"#!/bin/sh\ntouch {MARK}\n")
+            (hooks / name).chmod(0o755)
     with (site.folder / ".git/config").open("a") as config:
-        config.write(evil)
-    settings = f"{evil}[core]\n\tautocrlf = true\n\thooksPath = /tmp/hooks\n\tfsmonitor = /tmp/hooks/fsmonitor\n"
-    for machine in [*lab.mirrors, *operator.hosts]:
-        folder = lab.path(machine, "/tmp/hooks")
-        folder.mkdir()
-        for name in [*HOOKS, "pre-receive", "update", "post-receive", "post-update"]:
-            (folder / name).write_text(script)
-            (folder / name).chmod(0o755)
-    for machine in operator.hosts:
-        lab.path(machine, "/home/deploy/.gitconfig").write_text(settings)
+        config.write(f"{evil}[core]\n\tautocrlf = true\n\tfsmonitor = .git/hooks/fsmonitor\n")
+    for home in homes.values():
+        (home / ".gitconfig").write_text(f"{evil}[core]\n\tautocrlf = true\n\thooksPath = ~/hooks\n")
+    commit = ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "trap")
+    lab.run("server-1", ["git", "-C", operator.folder, "status"])
+    lab.run("web-01", ["sh", "-c", f"git init -q /tmp/trap && cd /tmp/trap && git {shlex.join(commit)}"], user="deploy")
+    for machine in ("server-1", "web-01"):
+        lab.path(machine, MARK).unlink()
 
 
 def test_attributes_filters_and_hooks_change_no_byte_and_run_nothing(lab: Lab) -> None:
     operator, site = small_fleet(lab, CONTENT)
     site.change({".gitattributes": ATTRIBUTES, "sub/.gitattributes": b"* text eol=crlf ident\n", "sub/a": b"$Id$\n"})
-    hostile(lab, operator, site)
+    expected = site.files_at(site.commits[1])
+    lay_traps(lab, operator, site)
     operator.deploy("--ref", site.commits[1])
-    operator.assert_serves(site.files_at(site.commits[1]))
+    operator.assert_serves(expected)
     operator.status()
-    aside = Path(f"{site.folder}.git-aside")
+    operator.fab("deploy", code=None)  # on main it is looked for what is not committed
     (site.folder / "page.filtered").write_bytes(b"changed on disk\n")
     operator.deploy("--snapshot")
-    (site.folder / ".git").rename(aside)
-    disk = read_tree(site.folder)
-    aside.rename(site.folder / ".git")
-    operator.assert_serves(disk)
-    site.git("checkout", "--quiet", "--detach")
-    lab.path("server-1", MARK).unlink(missing_ok=True)  # the checkout's own hook, and a filter
-    operator.fab("deploy", code=None)
     assert_nothing_was_executed(lab)
+    shutil.rmtree(site.folder / ".git")
+    operator.assert_serves(read_tree(site.folder))
 
 
 def test_a_release_file_that_looks_like_ours_is_only_content(lab: Lab) -> None:

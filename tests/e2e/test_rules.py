@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from invariants import Manifest, read_tree
-from lab import Lab
 from lab_operator import Operator, small_fleet
+
+from tasks.remote.lab import Lab
 
 BREAKS = ["sh", "-c", "test ! -e /srv/broken || { echo the cache is stuck >&2; exit 7; }"]
 
@@ -40,7 +42,7 @@ def test_only_some_are_deployed_to_and_the_next_run_touches_the_others_alone(lab
 
 
 def test_a_host_that_was_off_gets_the_release_by_the_next_deploy(lab: Lab) -> None:
-    operator, site = small_fleet(lab, targets={"fail_limit": "40%"})
+    operator, site = small_fleet(lab, targets={"fail_limit": "40%"}, ssh={"connect_timeout": 3})
     operator.deploy()
     site.change({"index.html": b"second\n"})
     lab.power_off("web-02")
@@ -209,7 +211,7 @@ def test_a_folder_of_the_repository_can_be_all_that_is_released(lab: Lab) -> Non
 
 
 def test_targets_fetch_from_the_other_mirror_while_theirs_is_off(lab: Lab) -> None:
-    operator, site = small_fleet(lab)
+    operator, site = small_fleet(lab, ssh={"connect_timeout": 3})
     first = operator.deploy().release
     site.change({"index.html": b"second\n"})
     lab.power_off("mirror-2")
@@ -228,6 +230,29 @@ def test_targets_fetch_from_the_other_mirror_while_theirs_is_off(lab: Lab) -> No
     assert not third.json["notes"]
     chain = [f"refs/skein/releases/{operator.environment}/{name}" for name in (first, run.release, third.release)]
     assert set(chain) - {chain[1]} <= operator.refs("mirror-2")
+
+
+def test_a_rollback_stages_again_where_the_release_is_missing_or_damaged(lab: Lab) -> None:
+    operator, site = small_fleet(lab)
+    first = operator.deploy().release
+    site.change({"index.html": b"second\n"})
+    operator.deploy()
+    shutil.rmtree(operator.path("web-01", f"releases/{first}"))
+    operator.path("web-02", f"releases/{first}/index.html").write_text("FIRST\n")
+    operator.wipe(["web-03"])
+    assert operator.rollback().release == first
+    operator.assert_serves(site.files_at(site.commits[0]))
+
+
+def test_a_file_that_was_changed_on_a_host_is_drift(lab: Lab) -> None:
+    operator, _ = small_fleet(lab)
+    operator.deploy()
+    operator.path("web-02", "current/lib/code.php").write_text("<?php hacked\n")
+    operator.path("web-03", "current/lib/new.php").write_text("<?php\n")
+    reasons = operator.status(code=6).reasons
+    assert list(reasons) == ["web-02", "web-03"]
+    assert "lib/code.php" in reasons["web-02"]
+    assert "lib/new.php" in reasons["web-03"]
 
 
 def test_who_and_why_stand_in_the_hosts_record(lab: Lab) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from invariants import assert_no_leftovers, assert_no_orphans
-from lab import Lab
-from lab_files import wait_until
 from lab_operator import Operator, Run, small_fleet
 from real_site import build_site
+
+from tasks.remote.lab import Lab, wait_until
 
 OFF, FULL, REINSTALLED = "web-02", "web-05", "web-08"
 AGENT_PAUSES = {"SKEIN_FAILPOINT": "agent.stage.verified@web-03:1:pause"}
@@ -50,7 +50,7 @@ def _state(pid: int) -> str:
 def test_three_broken_hosts_of_twelve_are_named_and_the_others_go_live(lab: Lab) -> None:
     site = build_site(lab.path("server-1", "/srv/www"))
     old, new = (site.files_at(commit) for commit in site.commits[:2])
-    operator = Operator(lab, targets={"fail_limit": 3})
+    operator = Operator(lab, targets={"fail_limit": 3}, ssh={"connect_timeout": 5})
     operator.fab("setup")
     operator.deploy("--ref", site.commits[0])
     before = operator.live()
@@ -145,7 +145,7 @@ def test_a_deployer_that_slept_changes_nothing_after_another_has_deployed(lab: L
     quick = operator.deploy()
     os.kill(sleeper.pid, signal.SIGCONT)
     late = operator.finish(sleeper)
-    assert late.code in (4, 5, 10, 13), late.said
+    assert late.code in (4, 5, 10), late.said
     assert_no_false_claim(late, operator)
     assert set(operator.live().values()) == {quick.release}
     operator.assert_serves(site.files_at(site.commits[-1]))

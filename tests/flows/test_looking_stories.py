@@ -1,19 +1,16 @@
-"""`status`, `check` and `setup`: state in, what is said and its exit code out."""
+"""`status` and `check`: state in, what is said and its exit code out."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
 import pytest
 from fake_fleet import lost, refused
 from world import World, made
 
-from tasks.core.errors import RepositoryError, SkeinError
 from tasks.core.facts import Finding
 from tasks.flows.check import check
 from tasks.flows.look import look
-from tasks.flows.setup import SetupReport, setup
 from tasks.flows.status import FleetStatus, status, summary
 
 
@@ -186,45 +183,3 @@ def test_check_as_json_lists_every_finding() -> None:
     assert (document["format"], document["command"], document["exit_code"]) == (1, "check", 6)
     assert document["here"] == [{"what": "mirror mirror-2", "ok": False, "message": "cannot be read"}]
     assert [target["host"] for target in document["targets"]] == ["web-1", "web-2", "web-3"]
-
-
-Made = Mapping[str, tuple[str, ...] | SkeinError]
-
-
-def set_up(world: World, made_mirrors: Made) -> SetupReport:
-    return setup(world.hands(), lambda: made_mirrors)
-
-
-def test_setup_says_what_it_changed_and_folds_equal_targets() -> None:
-    report = set_up(World(), {"mirror-1": ("made the repository", "set receive.fsckObjects"), "mirror-2": ()})
-    assert report.exit_code == 0
-    assert report.lines() == [
-        "mirror mirror-1: made the repository; set receive.fsckObjects",
-        "mirror mirror-2: ready, nothing to change",
-        "web-[1-3]: ready",
-    ]
-
-
-def test_setup_with_a_mirror_that_cannot_be_made_is_exit_3_and_still_prepares_the_targets() -> None:
-    world = World()
-    report = set_up(world, {"mirror-1": (), "mirror-2": RepositoryError("its disk is full")})
-    assert (report.exit_code, world.fleet.got("settle")) == (3, ["web-1", "web-2", "web-3"])
-    assert "mirror mirror-2: its disk is full" in report.lines()
-
-
-def test_setup_with_a_target_that_is_not_ready_is_exit_5() -> None:
-    world = World()
-    world.targets[0].faults["settle"] = lost()
-    world.targets[1].problems = [{"code": "no-git", "message": "git is not installed"}]
-    report = set_up(world, {"mirror-1": ()})
-    assert report.exit_code == 5
-    assert report.lines()[1:] == ["web-1: the session was lost", "web-2: git is not installed", "web-3: ready"]
-
-
-def test_setup_as_json_says_who_is_ready() -> None:
-    world = World()
-    world.targets[0].faults["settle"] = lost()
-    document = json.loads(json.dumps(set_up(world, {"mirror-1": ("made it",)}).as_json()))
-    assert (document["format"], document["command"], document["exit_code"]) == (1, "setup", 5)
-    assert document["mirrors"] == {"mirror-1": {"ready": True, "said": ["made it"]}}
-    assert [target["ready"] for target in document["targets"].values()] == [False, True, True]

@@ -19,7 +19,7 @@ from invoke.program import Program
 
 import tasks
 from tasks import _cli, _desk
-from tasks._cli import Options
+from tasks._cli import Asked, Options
 from tasks.core.errors import (
     CheckFailedError,
     ConfigError,
@@ -100,6 +100,8 @@ def test_all_mistakes_of_a_configuration_are_listed_in_one_go(config: Path) -> N
 TOUCHING = sorted(set(tasks.ns.task_names) - {"dev.failpoints"})
 """All tasks but the one that only reads the checkout."""
 
+REQUIRED = {"lab.link": {"on": "web-01"}, "lab.run": {"command": "true"}}
+
 
 @pytest.mark.parametrize("name", TOUCHING)
 def test_no_task_runs_on_a_host_that_fab_was_given(name: str, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +111,7 @@ def test_no_task_runs_on_a_host_that_fab_was_given(name: str, config: Path, monk
     monkeypatch.setattr(Connection, "run", reach)
     monkeypatch.setattr(Connection, "open", reach)
     with pytest.raises(Exit) as exit_:
-        tasks.ns[name](Connection("web-1"))
+        tasks.ns[name](Connection("web-1"), **REQUIRED.get(name, {}))
     assert exit_.value.code == 2
     assert "--only" in str(exit_.value.message)
 
@@ -139,7 +141,13 @@ def test_fab_h_is_refused_on_the_command_line() -> None:
         (("rollback", "--to", "x", "--reason", "why"), Options(reason="why"), ("rollback", ("x",), {})),
         (("status", "--env", "prod", "--json"), Options("prod", as_json=True), ("status", (), {})),
         (("check", "--only", "web"), Options(only="web"), ("check", (), {})),
-        (("setup",), Options(), ("setup", (), {})),
+        (("setup",), Options(), ("setup", (Asked(),), {})),
+        (
+            ("setup", "--user", "root", "--shared", "a", "--shared", "b=c", "--print", "--prune-keys", "--replace"),
+            Options(),
+            ("setup", (Asked("root", None, ("a", "b=c"), True, True, True),), {}),
+        ),
+        (("setup", "--scan"), Options(), ("pin", (None,), {"go_on": False})),
     ],
 )
 def test_every_option_reaches_the_desk(

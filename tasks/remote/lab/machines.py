@@ -1,14 +1,14 @@
-"""A fleet of real OpenSSH hosts on one Linux machine: namespaces, no containers, nothing of the machine itself changed.
+"""The machines of a lab: namespaces, no containers, nothing of the machine itself changed.
 
 A machine of the lab is one sshd that is process 1 of its own network, mount, process and host name namespaces. The
-namespaces have no names, so they go with that process, and the process goes with the test run, even a killed one: two
-labs can never meet, and nothing but a small disk's mount can outlive a crash (the next lab sweeps that away).
+namespaces have no names, so they go with that process, and the process goes with the one that holds the lab, even a
+killed one: two labs can never meet, and nothing but files and a small disk's mount can outlive a crash (the next lab
+sweeps that away).
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import subprocess
@@ -18,14 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import lab_files as files
-import lab_spaces as spaces
-from lab_files import UID, LabError
-from lab_spaces import PATH, missing
-
-__all__ = ["Lab", "LabError", "missing"]
+from ...core.errors import LabError
+from . import files, links, spaces
 
 PRIVATE = ("srv", "home", "root", "tmp", "etc")  # what `Lab.path` can reach; /run is private too, and new at each boot
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 # Everything is bound before /root and /tmp are covered, for the lab itself or the checkout may lie under them.
 BOOT = """
@@ -49,10 +46,12 @@ HUB = 'set -e; mount -t tmpfs skein-lab /run; echo "$1" >/run/skein-lab; echo re
 class Lab:
     """Server, mirrors and targets as a context manager; every machine listens with a stock sshd on port 22.
 
-    ``root`` must not exist or be empty; the machines' files live under ``root/<machine>``. ``small_disk`` gives a
-    target a /srv of its own size, in words of tmpfs: ``{"web-05": "20M,nr_inodes=500"}``. ``visible`` are folders of
-    the real machine that server-1 sees under their own path though /root, /home or /tmp are private there; by default
-    this Python and this checkout, so that the operator's commands run. A failure to build raises LabError.
+    ``root`` must not exist or be empty; the machines' files live under ``root/<machine>``. ``laptop`` adds a second
+    operator's machine, with keys of its own and no source; ``balancer`` adds a plain host. ``rate`` is what each link
+    carries each way, such as 10mbit. ``small_disk`` gives a machine a /srv of its own size, in words of tmpfs:
+    ``{"web-05": "20M,nr_inodes=500"}``. ``sshd`` are settings that go before the stock ones. ``visible`` are folders of
+    the real machine that server-1 and laptop see under their own path though /root, /home or /tmp are private there; by
+    default this Python and this checkout, so that the operator's commands run. A failure to build raises LabError.
     """
 
     def __init__(
@@ -61,17 +60,28 @@ class Lab:
         targets: int = 12,
         mirrors: int = 2,
         *,
+        laptop: bool = False,
+        balancer: bool = False,
+        rate: str | None = None,
         small_disk: Mapping[str, str] | None = None,
+        sshd: Sequence[str] = (),
         visible: Sequence[Path] | None = None,
     ) -> None:
+        links.check_rate(rate)
         self.root = root.resolve()
         self.server = "server-1"
+        self.operators = [self.server, *["laptop"][: int(laptop)]]
         self.mirrors = [f"mirror-{number}" for number in range(1, mirrors + 1)]
-        self.targets = [f"web-{number:02d}" for number in range(1, targets + 1)]
-        self.machines = [self.server, *self.mirrors, *self.targets]
+        width = max(2, len(str(targets)))
+        self.targets = [f"web-{number:0{width}d}" for number in range(1, targets + 1)]
+        self._singles = [*self.operators, *["balancer"][: int(balancer)]]
+        self.machines = [*self._singles, *self.mirrors, *self.targets]
         self.small_disk = dict(small_disk or {})
-        checkout = Path(__file__).resolve().parents[2]
-        self.visible = [Path(sys.prefix), Path(sys.base_prefix), checkout] if visible is None else list(visible)
+        if unknown := self.small_disk.keys() - set(self.machines):
+            raise LabError(f"no machine for a small disk: {', '.join(sorted(unknown))}")
+        self.sshd = list(sshd)
+        self.visible = [Path(sys.prefix), Path(sys.base_prefix), CHECKOUT] if visible is None else list(visible)
+        self._rates: dict[str, str | None] = dict.fromkeys(self.machines, rate) if rate else {}
         self._owner = spaces.owner()
         self._on: dict[str, subprocess.Popen[str]] = {}  # machine, or "" for the hub with the bridge: its process 1
         self._handles: dict[str, list[subprocess.Popen[str]]] = {machine: [] for machine in self.machines}
@@ -80,13 +90,14 @@ class Lab:
     def __enter__(self) -> Lab:
         spaces.sweep()
         try:
-            files.build(self.root, self.addresses, self.mirrors, self.visible)
+            files.build(self.root, self.addresses, self.mirrors, self.operators, self.visible, self.sshd)
             for machine, size in self.small_disk.items():
-                options = f"mode=755,uid={UID},gid={UID},size={size}"
+                uid = 0 if machine in self.operators else files.UID
+                options = f"mode=755,uid={uid},gid={uid},size={size}"
                 spaces.call("mount", "-t", "tmpfs", "-o", options, self._owner, str(self.path(machine, "/srv")))
             self._on[""] = self._spawner.first(["unshare", "-n", "-m", "-u", "sh", "-c", HUB, "sh", self._owner])
             self._ready("")
-            self._hub("link add name br0 type bridge", "link set br0 up")
+            links.make_bridge(self.first(""))
             self._boot(self.machines)
         except BaseException:
             self.close()
@@ -104,7 +115,7 @@ class Lab:
             self._reap(machine)
         for handles in self._handles.values():
             for process in handles:
-                _close_streams(process)
+                spaces.close_streams(process)
         for machine in self.small_disk:
             subprocess.run(["umount", "-l", self.path(machine, "/srv")], capture_output=True, check=False)
         self._spawner.close()
@@ -112,10 +123,9 @@ class Lab:
     @property
     def addresses(self) -> dict[str, str]:
         """Every machine's address, which exists only inside the lab."""
-        groups = ([self.server], self.mirrors, self.targets)
         return {
             machine: f"10.77.{2 * group + place // 250}.{place % 250 + 1}"
-            for group, machines in enumerate(groups)
+            for group, machines in enumerate((self._singles, self.mirrors, self.targets))
             for place, machine in enumerate(machines)
         }
 
@@ -165,23 +175,25 @@ class Lab:
     ) -> subprocess.Popen[str]:
         """Start a command on a machine, in a clean environment, at the user's home; the handle's pid is the command.
 
-        Every step on the way there is an exec, and the command leads its own process group: a test may kill either.
+        The command leads its own process group: a test may kill either.
         """
-        home = "/root" if user == "root" else f"/home/{user}"
-        variables = {"PATH": PATH, "HOME": home, "USER": user, "LOGNAME": user, "LANG": "C.UTF-8", **(env or {})}
-        become = [] if user == "root" else ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
-        clean = ["env", "-i", "-C", cwd or home, *(f"{name}={value}" for name, value in variables.items())]
-        enter = ["nsenter", "-t", str(self._first(machine)), "-m", "-n", "-u"]
+        first = self.first(machine)
         streams = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
-        process = self._spawner.inside(self._first(machine), [*enter, *become, *clean, *argv], **streams)
-        self._handles[machine] = [each for each in self._handles[machine] if not _is_done(each)] + [process]
+        process = self._spawner.inside(first, spaces.entering(first, argv, user, env, cwd), **streams)
+        self._handles[machine] = [each for each in self._handles[machine] if not spaces.is_done(each)] + [process]
         return process
+
+    def first(self, machine: str) -> int:
+        """Return the pid, as seen from outside, of the machine's process 1; of the hub's for an empty name."""
+        if machine not in self._on:
+            raise LabError(f"{machine} is off, or no machine of this lab")
+        return self._on[machine].pid
 
     def power_off(self, machine: str) -> None:
         """Pull the plug: the link goes first, so nobody is told; then every process. Disks stay, /run does not."""
-        first = self._on[machine]
+        self.first(machine)
         self.cut(machine)
-        first.kill()
+        self._on[machine].kill()
         self._reap(machine)
 
     def power_on(self, machine: str) -> None:
@@ -189,16 +201,21 @@ class Lab:
         if machine in self._on:
             raise LabError(f"{machine} is on; power_off comes first")
         with contextlib.suppress(LabError):  # the old link is there until the kernel has cleared the old namespace away
-            self._hub(f"link del {machine}")
+            links.disconnect(self.first(""), machine)
         self._boot([machine])
 
     def cut(self, machine: str) -> None:
         """Take the machine's link down; nothing is killed and nobody is told."""
-        self._hub(f"link set {machine} down")
+        links.cut(self.first(""), machine)
 
     def mend(self, machine: str) -> None:
         """Put the link up again."""
-        self._hub(f"link set {machine} up")
+        links.mend(self.first(""), machine)
+
+    def rate(self, machine: str, rate: str | None) -> None:
+        """Let the machine's link carry so much each way from now on, such as 64kbit; None takes the limit away."""
+        links.shape(self.first(""), machine, self.first(machine), rate)
+        self._rates[machine] = rate
 
     def change_host_key(self, machine: str) -> None:
         """Give the machine another host key, as a reinstallation would; sessions that are open stay."""
@@ -210,27 +227,15 @@ class Lab:
 
     def processes(self, machine: str) -> list[tuple[int, list[str]]]:
         """List the machine's processes, zombies left out, as (pid as seen from outside, argv); none where it is off."""
-        return spaces.processes(self._first(machine)) if machine in self._on else []
+        return spaces.processes(self.first(machine)) if machine in self._on else []
 
     def fill(self, machine: str, path: str) -> Path:
         """Write a file until the small disk that it lies on has no byte left; deleting it makes the room again."""
         place = self.path(machine, path)
         if place.parent.stat().st_dev == self.root.stat().st_dev:
             raise LabError(f"{machine}:{path} is on no small disk; give {machine} one with small_disk")
-        with place.open("wb", buffering=0) as file:
-            for size in (1 << 20, 1 << 12, 1):
-                try:
-                    while True:
-                        file.write(b"\xff" * size)
-                except OSError as error:
-                    if error.errno != errno.ENOSPC:
-                        raise
+        files.fill(place)
         return place
-
-    def _first(self, machine: str) -> int:
-        if machine not in self._on:
-            raise LabError(f"{machine} is off, or no machine of this lab")
-        return self._on[machine].pid
 
     def _boot(self, machines: Sequence[str]) -> None:
         before = {machine: files.listens(self.root / machine) for machine in machines}
@@ -238,22 +243,21 @@ class Lab:
             self._on[machine] = self._start(machine)
         for machine in machines:
             self._ready(machine)
-        for machine in machines:
-            peer = f"peer name eth0 address {self._hardware(machine)} netns {self._first(machine)}"
-            self._hub(f"link add name {machine} type veth {peer}", f"link set {machine} master br0 up")
-        for machine in machines:
-            address = f"addr add {self.addresses[machine]}/16 dev eth0"
-            spaces.ip(self._first(machine), address, "link set eth0 up", "link set lo up")
-        for machine in machines:
-            self._await_sshd(machine, before[machine])
-
-    def _hardware(self, machine: str) -> str:
-        """Return a MAC address that a restart keeps, as hardware does; or others would ask for the old one a while."""
-        return "02:00:" + ":".join(f"{int(part):02x}" for part in self.addresses[machine].split("."))
+        try:
+            firsts = {machine: self.first(machine) for machine in machines}
+            links.connect(self.first(""), firsts, self.addresses)
+            for machine in self._rates.keys() & set(machines):
+                self.rate(machine, self._rates[machine])
+            for machine in machines:
+                self._await_sshd(machine, before[machine])
+        except LabError:
+            for machine in machines:
+                self._check_runs(machine)
+            raise
 
     def _start(self, machine: str) -> subprocess.Popen[str]:
         home = self.root / machine
-        visible = files.hidden(self.visible) if machine == self.server else []
+        visible = files.hidden(self.visible) if machine in self.operators else []
         boot = ["sh", "-c", BOOT, "sh", str(home), self._owner, machine, *map(str, visible)]
         argv = ["unshare", "-n", "-m", "-u", "--propagation", "private", *boot]
         with (home / "sshd.log").open("a") as log:
@@ -265,12 +269,21 @@ class Lab:
             raise LabError(f"{machine or 'the hub'} did not start; see {self.root / machine / 'sshd.log'}")
 
     def _await_sshd(self, machine: str, before: int) -> None:
-        files.wait_until(lambda: files.listens(self.root / machine) > before, f"sshd of {machine} listens", 30)
+        def listens() -> bool:
+            self._check_runs(machine)
+            return files.listens(self.root / machine) > before
+
+        files.wait_until(listens, f"sshd of {machine} listens", 30)
+
+    def _check_runs(self, machine: str) -> None:
+        """Tell why a machine that ended by itself did."""
+        if self._on[machine].poll() is not None:
+            raise LabError(f"sshd of {machine} ended: {files.last_words(self.root / machine)}")
 
     def _rekey(self, machine: str, change: Callable[[], None]) -> None:
         before = files.listens(self.root / machine)
         change()
-        os.kill(self._first(machine), signal.SIGHUP)
+        os.kill(self.first(machine), signal.SIGHUP)
         self._await_sshd(machine, before)
 
     def _reap(self, machine: str) -> None:
@@ -279,21 +292,4 @@ class Lab:
             process.wait(30)
         first = self._on.pop(machine)
         first.wait(30)
-        _close_streams(first)
-
-    def _hub(self, *commands: str) -> None:
-        spaces.ip(self._first(""), *commands)
-
-
-def _streams(process: subprocess.Popen[str]) -> list[Any]:
-    return [stream for stream in (process.stdin, process.stdout, process.stderr) if stream is not None]
-
-
-def _is_done(process: subprocess.Popen[str]) -> bool:
-    return process.returncode is not None and all(stream.closed for stream in _streams(process))
-
-
-def _close_streams(process: subprocess.Popen[str]) -> None:
-    for stream in _streams(process):
-        with contextlib.suppress(OSError):
-            stream.close()
+        spaces.close_streams(first)

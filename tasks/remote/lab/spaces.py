@@ -8,15 +8,16 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lab_files import LabError
+from ...core.errors import LabError
+from .files import UID
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-TOOLS = ("git", "ip", "nsenter", "setpriv", "ssh", "ssh-keygen", "sshd", "unshare", "python3")
+TOOLS = ("git", "ip", "nsenter", "setpriv", "ssh", "ssh-keygen", "sshd", "tc", "unshare", "python3")
 CLONE_NEWPID = 0x20000000
 PROBE = "ip link add name br0 type bridge && ip link add name veth0 type veth peer name veth1"
 
@@ -59,14 +60,14 @@ class Spawner:
         wanted = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "errors": "surrogateescape", **streams}
 
         def start() -> subprocess.Popen[str]:
-            with _children_in(pid):
+            with children_in(pid):
                 return subprocess.Popen(argv, env={"PATH": PATH}, start_new_session=True, encoding="utf-8", **wanted)
 
         return self._thread.submit(start).result()
 
 
 @contextlib.contextmanager
-def _children_in(pid: int) -> Iterator[None]:
+def children_in(pid: int) -> Iterator[None]:
     """Let children of this thread be born in the process namespace of `pid`, or in a new one when it is 0."""
     libc = ctypes.CDLL(None, use_errno=True)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY)
@@ -83,6 +84,21 @@ def _children_in(pid: int) -> Iterator[None]:
     finally:
         libc.setns(own, CLONE_NEWPID)
         os.close(own)
+
+
+def entering(
+    pid: int, argv: Sequence[str], user: str = "root", env: Mapping[str, str] | None = None, cwd: str | None = None
+) -> list[str]:
+    """Return what runs a command on the machine whose process 1 is ``pid``, in a clean environment, at the user's home.
+
+    Every step on the way there is an exec, so the process that is started is the command. Its process namespace is not
+    entered here, for that takes a child: start it in `children_in`.
+    """
+    home = "/root" if user == "root" else f"/home/{user}"
+    variables = {"PATH": PATH, "HOME": home, "USER": user, "LOGNAME": user, "LANG": "C.UTF-8", **(env or {})}
+    become = [] if user == "root" else ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+    clean = ["env", "-i", "-C", cwd or home, *(f"{name}={value}" for name, value in variables.items())]
+    return ["nsenter", "-t", str(pid), "-m", "-n", "-u", *become, *clean, *argv]
 
 
 def ip(pid: int, *commands: str) -> None:
@@ -109,34 +125,52 @@ def processes(first: int) -> list[tuple[int, list[str]]]:
     return found
 
 
+def identity(pid: int) -> str:
+    """Name a process by its pid and start time, which together never come again; a zombie has gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        fields = ["X"]
+    return f"skein-lab-{pid}-{'gone' if fields[0] in 'XZ' else fields[19]}"
+
+
 def owner() -> str:
-    """Name this process: its pid and start time, which together never come again."""
-    return _identity(os.getpid())
+    """Name this process, as the owner of the lab that it makes."""
+    return identity(os.getpid())
+
+
+def is_dead(name: str) -> bool:
+    """Tell whether the process of that name, given by `identity`, is no more."""
+    return name != identity(int(name.split("-")[2]))
 
 
 def sweep() -> None:
     """Remove what a crashed lab left: processes and small disks whose owner is no more."""
     for pid in _pids():
         with contextlib.suppress(OSError):
-            if _is_dead(Path(f"/proc/{pid}/root/run/skein-lab").read_text().strip()):
+            if is_dead(Path(f"/proc/{pid}/root/run/skein-lab").read_text().strip()):
                 os.kill(pid, signal.SIGKILL)
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         point, source = line.split()[4], line.partition(" - ")[2].split()[1]
-        if source.startswith("skein-lab-") and _is_dead(source):
+        if source.startswith("skein-lab-") and is_dead(source):
             subprocess.run(["umount", "-l", point.encode().decode("unicode_escape")], check=False)
-
-
-def _is_dead(name: str) -> bool:
-    return name != _identity(int(name.split("-")[2]))
 
 
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def _identity(pid: int) -> str:
-    try:
-        start = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
-    except OSError:
-        start = "gone"
-    return f"skein-lab-{pid}-{start}"
+def _streams(process: subprocess.Popen[str]) -> list[Any]:
+    return [stream for stream in (process.stdin, process.stdout, process.stderr) if stream is not None]
+
+
+def is_done(process: subprocess.Popen[str]) -> bool:
+    """Tell whether a process has ended and all that it said has been read."""
+    return process.returncode is not None and all(stream.closed for stream in _streams(process))
+
+
+def close_streams(process: subprocess.Popen[str]) -> None:
+    """Close what leads to and from a process."""
+    for stream in _streams(process):
+        with contextlib.suppress(OSError):
+            stream.close()

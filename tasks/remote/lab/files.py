@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ...core.errors import LabError
+from ...core.text import printable
 
 UID = 7700  # of user and group deploy
 FOLDERS = {
@@ -39,28 +45,38 @@ SSH = """Host *
 """
 
 
-class LabError(Exception):
-    """The lab could not do what a test asked; the message says what and where."""
+def build(
+    root: Path,
+    addresses: Mapping[str, str],
+    mirrors: Sequence[str],
+    operators: Sequence[str],
+    visible: Sequence[Path],
+    sshd: Sequence[str] = (),
+) -> None:
+    """Write the private folders of the machines that ``addresses`` names.
 
-
-def build(root: Path, addresses: Mapping[str, str], mirrors: Sequence[str], visible: Sequence[Path]) -> None:
-    """Write every machine's private folders; ``addresses`` names the machines, server-1 first."""
-    server = next(iter(addresses))
+    Root on the ``operators`` logs in everywhere as deploy, deploy on all others logs in at the mirrors. ``visible`` are
+    folders of the real machine that operators see; ``sshd`` are lines that go before the stock settings.
+    """
     for machine in addresses:
-        _lay_folders(root / machine, machine, addresses, owned=machine != server)
-    for path in hidden(visible):
-        (root / server / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
-    operator = root / server / "root/.ssh/id_ed25519"
-    users = {machine: root / machine / "home/deploy/.ssh/id_ed25519" for machine in addresses if machine != server}
-    _make_keys([operator, *users.values(), *(root / machine / KEY for machine in addresses)])
+        _lay_folders(root / machine, machine, addresses, owned=machine not in operators)
+        _write(root / machine / "etc/ssh/sshd_config", "".join(f"{line}\n" for line in sshd) + SSHD, 0o644)
+    for machine in operators:
+        for path in hidden(visible):
+            (root / machine / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
+    masters = [root / machine / "root/.ssh/id_ed25519" for machine in operators]
+    users = [root / machine / "home/deploy/.ssh/id_ed25519" for machine in addresses if machine not in operators]
+    for key in [*masters, *users, *(root / machine / KEY for machine in addresses)]:
+        _make_key(key)
     hosts = {
         machine: f"{machine},{address} {' '.join(_public(root / machine / KEY).split()[:2])}\n"
         for machine, address in addresses.items()
     }
-    _write(operator.with_name("known_hosts"), "".join(hosts.values()), 0o600)
+    for master in masters:
+        _write(master.with_name("known_hosts"), "".join(hosts.values()), 0o600)
     for machine in addresses:
         home = root / machine / "home/deploy/.ssh"
-        trusted = [operator, *users.values()] if machine in mirrors else [operator]
+        trusted = [*masters, *users] if machine in mirrors else masters
         _write(home / "authorized_keys", "".join(map(_public, trusted)), 0o600)
         _write(home / "known_hosts", "".join(hosts[mirror] for mirror in mirrors), 0o600)
         for path in [home.parent, home, *home.iterdir()]:
@@ -80,6 +96,24 @@ def listens(machine: Path) -> int:
     return log.read_text(errors="replace").count("Server listening on 0.0.0.0") if log.exists() else 0
 
 
+def last_words(machine: Path) -> str:
+    """Return the last line of the machine's log, where sshd says why it ended."""
+    lines = (machine / "sshd.log").read_text(errors="replace").splitlines()
+    return printable(lines[-1]) if lines else "it said nothing"
+
+
+def fill(path: Path) -> None:
+    """Write to a file until its disk has no byte left."""
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(b"\xff" * size)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+
+
 def change_host_key(machine: Path) -> None:
     """Make another host key and keep the first one beside it."""
     key = machine / KEY
@@ -88,7 +122,7 @@ def change_host_key(machine: Path) -> None:
         if not first.exists():
             shutil.copy2(each, first)
         each.unlink()
-    _make_keys([key])
+    _make_key(key)
 
 
 def restore_host_key(machine: Path) -> None:
@@ -125,16 +159,15 @@ def _lay_folders(home: Path, machine: str, addresses: Mapping[str, str], owned: 
         others = [each for each in real.read_text().splitlines() if not each.startswith("deploy:")]
         _write(home / "etc" / name, "\n".join([*others, line]) + "\n", real.stat().st_mode & 0o777)
     _write(home / "etc/hosts", f"127.0.0.1 localhost\n{names}", 0o644)
-    _write(home / "etc/ssh/sshd_config", SSHD, 0o644)
     _write(home / "etc/ssh/ssh_config", SSH, 0o644)
 
 
-def _make_keys(keys: Sequence[Path]) -> None:
-    common = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "skein-lab", "-f")
-    running = [subprocess.Popen([*common, str(key)], stdin=subprocess.DEVNULL) for key in keys]
-    codes = [process.wait(60) for process in running]
-    if any(codes):
-        raise LabError("ssh-keygen made no key; its message stands above")
+def _make_key(path: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    shape = (serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+    _write(path, key.private_bytes(serialization.Encoding.PEM, *shape).decode(), 0o600)
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    _write(path.with_name(path.name + ".pub"), f"{public.decode()} skein-lab\n", 0o644)
 
 
 def _public(key: Path) -> str:

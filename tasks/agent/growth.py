@@ -1,0 +1,118 @@
+"""Growth kept in check: room before staging, repacking off the hot path, old releases retired on mirrors."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from .failpoints import failpoint
+from .mirror import held, refuse_foreign
+from .problem import Problem
+from .repo import OBJECT_ID, Repo
+
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Dict, Iterable
+
+    from .problem import Json
+    from .wire import Wire
+
+ROOM_BYTES, ROOM_INODES = 64 << 20, 1000
+ROOM_SHARE = 16  # of a disk under 1 GB, a sixteenth is enough
+PACKS_MOST, LOOSE_MOST = 20, 5000
+GROWTH_LEAST = 16 << 10  # KB: a repository smaller than this may double as often as it likes
+PACKED = "skein-packed"  # the size after the last repack, in KB
+REPACK_S = 200.0
+GRACE = "2.weeks.ago"  # a running fetch may still need what nothing refers to any more
+RETIRABLE = re.compile(r"refs/(?:tags/release|skein/releases/[a-z0-9-]+)/[0-9]{8}T[0-9]{6}Z-[0-9]{4,9}-[0-9a-f]{7}\Z")
+
+
+def need_room(repo: Repo, tree: str, files: int) -> None:
+    """Raise Problem "disk-full", with the numbers, where a release would leave too little of the disk.
+
+    That is 64 MB and 1000 inodes, or a sixteenth of a disk that is small.
+    """
+    disk = os.statvfs(os.path.dirname(repo.path))
+    listed = repo.must("ls-tree", "-r", "-l", "-z", "--full-tree", tree, timeout_s=300).split(b"\0")[:-1]
+    sizes = (line.partition(b"\t")[0].split()[3] for line in listed)
+    block = disk.f_frsize
+    wanted = sum(-(-int(size) // block) * block for size in sizes if size.isdigit())
+    wanted += min(ROOM_BYTES, disk.f_blocks * block // ROOM_SHARE)
+    free = disk.f_bavail * block
+    if free < wanted:
+        told = "%d MB are free on the disk of %s and the release needs %d MB with what must stay free: free some"
+        raise Problem("disk-full", told % (free >> 20, os.path.dirname(repo.path), -(-wanted // (1 << 20))))
+    inodes = files + min(ROOM_INODES, disk.f_files // ROOM_SHARE)
+    if disk.f_files and disk.f_favail < inodes:
+        told = "%d inodes are free on the disk of %s and the release needs %d with what must stay free: free some"
+        raise Problem("disk-full", told % (disk.f_favail, os.path.dirname(repo.path), inodes))
+
+
+def tidy(repo: Repo, refs: Iterable[str]) -> None:
+    """Drop every release ref of a target but ``refs``, and repack once the repository has grown.
+
+    The caller holds the host's lock. A kill at any moment leaves at worst a pack too many and files that the next run
+    sweeps: git repack deletes the old packs only when the new one is whole and synced.
+    """
+    kept = {ref.encode() for ref in refs}
+    listed = repo.must("for-each-ref", "--format=%(refname)", "refs/skein/releases/").split()
+    for ref in [ref.decode() for ref in listed if ref not in kept]:
+        repo.must("update-ref", "--no-deref", "-d", ref)
+    failpoint("agent.tidy.before")
+    if has_grown(repo):
+        repo.must("repack", "-a", "-d", "-q", gently=True, timeout_s=REPACK_S)
+        repo.must("prune", "--expire=now", gently=True, timeout_s=60)
+        _remember(repo, _size(_counts(repo)))
+    failpoint("agent.tidy.after")
+
+
+def has_grown(repo: Repo) -> bool:
+    """Tell whether there are many packs or loose objects, or twice the bytes that the last repack left."""
+    counts = _counts(repo)
+    try:
+        with open(os.path.join(repo.path, PACKED), encoding="ascii") as file:
+            packed = int(file.read(20))
+    except (OSError, ValueError):
+        packed = _size(counts)  # the first release came as one pack
+        _remember(repo, packed)
+    many = counts[b"packs"] > PACKS_MOST or counts[b"count"] > LOOSE_MOST
+    return many or _size(counts) > 2 * max(packed, GROWTH_LEAST)
+
+
+def retain(wire: Wire, request: Json) -> Json:
+    """Drop the release refs ``request["refs"]``, {ref: object id}, from the mirror at ``request["path"]``, and repack.
+
+    A ref that is not there is passed over; one that stands for another object stays: Problem "moved". Objects go only
+    after two weeks without a ref, so that no fetch that is running loses any. Return {"removed": [ref, …]}.
+    """
+    repo = Repo(wire, os.path.expanduser(request["path"]))
+    for ref, oid in request["refs"].items():
+        if not RETIRABLE.match(ref) or not OBJECT_ID.match(oid):
+            raise Problem("bad-request", "%r is no ref of a release" % (ref,))
+    with held(repo.path):
+        refuse_foreign(repo, request["app"])
+        listed = repo.must("for-each-ref", "--format=%(refname) %(objectname)", "refs/tags/release/", "refs/skein/")
+        there = dict(line.split(" ") for line in listed.decode("utf-8", "backslashreplace").splitlines())
+        removed = [ref for ref in request["refs"] if ref in there]
+        for ref in removed:
+            if there[ref] != request["refs"][ref]:
+                raise Problem("moved", "%s stands for another object there: look with mirrors.check" % ref)
+        for ref in removed:
+            wire.check()
+            repo.must("update-ref", "--no-deref", "-d", ref, request["refs"][ref])
+        repo.must("gc", "--quiet", "--prune=" + GRACE, gently=True, timeout_s=request["timeout_s"])
+    return {"removed": removed}
+
+
+def _remember(repo: Repo, size: int) -> None:
+    with open(os.path.join(repo.path, PACKED), "w", encoding="ascii") as file:
+        file.write("%d\n" % size)
+
+
+def _counts(repo: Repo) -> Dict[bytes, int]:
+    lines = (line.split(b": ") for line in repo.must("count-objects", "-v").splitlines())
+    return {key: int(value) for key, value in lines if value.isdigit()}
+
+
+def _size(counts: Dict[bytes, int]) -> int:
+    return counts[b"size"] + counts[b"size-pack"]
