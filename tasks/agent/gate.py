@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 GATE, POLICY = "gate", "gate.json"
 PYTHON = "/usr/bin/python3"
 TAKE = (
-    "import os,sys;n=int(sys.argv[1]);b=b'';"
+    "import os,sys,_signal;_signal.alarm(60);n=int(sys.argv[1]);b=b'';"
     'exec("while len(b)<n:\\n d=os.read(0,n-len(b)) or sys.exit(3)\\n b+=d");exec(b)'
 )
-"""What the host's Python is given as ``-c``: read as many bytes as the first argument says, and run them."""
+"""What the host's Python is given as ``-c``: read, within a minute, as many bytes as its argument says; run them."""
 
 START_S = 60
 LENGTH_MOST = 1 << 20
@@ -35,7 +35,7 @@ def start_command(length: int, home: str, digest: str, become: Optional[str]) ->
     """Return the shell command that starts the agent for the app at ``home`` (``-``: no app, as on mirrors)."""
     import shlex
 
-    words = [shlex.quote(word) for word in ("-I", "-S", "-c", TAKE, str(length), home, digest)]
+    words = [shlex.quote(word) for word in ("-I", "-S", "-X", "utf8", "-c", TAKE, str(length), home, digest)]
     arguments = " ".join(words)
     python = "if test -x %s; then exec %s %s; else exec python3 %s; fi" % (PYTHON, PYTHON, arguments, arguments)
     shell = ["sh", "-c", python]

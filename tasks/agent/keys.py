@@ -79,7 +79,16 @@ def admit_gate(wire: Wire, request: Json) -> Json:
     import shlex
 
     words = ["sudo", "-n", "-H", "-u", request["become"], "--"] if request["become"] else []
-    words += [request["interpreter"], "-I", "-S", request["gate"], request["home"], request["become"] or "-"]
+    words += [
+        request["interpreter"],
+        "-I",
+        "-S",
+        "-X",
+        "utf8",
+        request["gate"],
+        request["home"],
+        request["become"] or "-",
+    ]
     return admit(request, " ".join(map(shlex.quote, words)) + ' "$SSH_ORIGINAL_COMMAND"')
 
 
