@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .problem import Json
 
 PLACE = ("deploy_to", "link", "environment")
+RULES = ("linked_dirs", "linked_files", "keep")
 
 
 def permit(policy: Json, verb: str, request: Json, verbs: Container[str]) -> None:
@@ -21,12 +22,14 @@ def permit(policy: Json, verb: str, request: Json, verbs: Container[str]) -> Non
     """
     if verb == "open":
         wrong = [name for name in PLACE if request.get(name) != policy[name]]
+        wrong += ["failpoint"] if request.get("failpoint") else []
     elif verb not in verbs:
         raise Problem("restricted", "a restricted key may not ask for %r: that takes one that is not" % verb)
     elif verb == "after_flip":
         wrong = ["after_flip"] if request["command"] != policy["after_flip"] else []
     else:
         wrong = [each["url"] for each in request.get("mirrors", ()) if each["url"] not in policy["mirrors"]]
+        wrong += [name for name in RULES if name in request and request[name] != policy[name]]
     if wrong:
         told = "a restricted key may not use another %s than set-up wrote down: run fab setup with one that is not"
         raise Problem("restricted", told % ", ".join(wrong))

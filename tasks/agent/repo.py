@@ -133,6 +133,12 @@ class Repo:
         status, _, _ = self.git(*words, timeout_s=timeout_s)
         return status == 0
 
+    def tree_of(self, commit: str) -> str:
+        """Return the tree of a release commit that is here."""
+        if not OBJECT_ID.match(commit):
+            raise Problem("bad-request", "malformed commit")
+        return self.must("rev-parse", "--verify", "--end-of-options", commit + "^{tree}").decode("ascii").strip()
+
     def entries(self, tree: str) -> Entries:
         """Return what a tree must hold: {path: (mode, object id)}."""
         if not OBJECT_ID.match(tree):

@@ -31,6 +31,8 @@ def stage(wire: Wire, place: Place, request: Json) -> Json:
     """
     identity, repo = request["id"], Repo(wire, place.repo)
     final = place.release(identity)
+    if repo.tree_of(request["commit"]) != request["tree"]:
+        raise Problem("bad-request", "tree %s is not that of the release commit" % request["tree"])
     entries = repo.entries(request["tree"])
     links = plan_links(place, entries, request["linked_dirs"], request["linked_files"])
     if place.stands(identity) and not _wrong(wire, place, request, entries, links):

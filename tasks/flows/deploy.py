@@ -24,13 +24,18 @@ def deploy(hands: Hands, work: Releasing) -> Report:
         return _nothing_to_do(hands, probes)
     release = work.release(commit, tree, probes)
     hands.failpoint("deploy.released")
-    rollout = Rollout(hands, "deploy", release, probes, failures, notes=work.notes)
-    report = rollout.run()
+    files = _changes(work, probes, tree)  # before anything is visible: trouble with the source must not hide the report
+    report = Rollout(hands, "deploy", release, probes, failures, notes=work.notes).run()
+    return replace(report, files=files)
+
+
+def _changes(work: Releasing, probes: Mapping[str, Probe], tree: str) -> dict[str, int]:
+    """Count what the release changes on the fleet, where all of it serves the same and that is known here."""
     bases = {probe.live.tree for probe in probes.values() if probe.live}
     if len(bases) != 1 or not work.source.has(base := bases.pop()):
-        return report
+        return {}
     changes = work.source.changes(base, tree)
-    return replace(report, files={"added": changes.added, "changed": changes.changed, "removed": changes.removed})
+    return {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
 
 
 def _nothing_to_do(hands: Hands, probes: Mapping[str, Probe]) -> Report:

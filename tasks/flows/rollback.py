@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..core.errors import UsageError
-from ..core.facts import Probe
+from ..core.facts import Present, Probe
+from ..core.hosts import fold
 from ..core.release import Release, check_id
 from ..core.report import Report
 from .hands import Hands
@@ -34,10 +35,18 @@ def before(probes: Mapping[str, Probe]) -> str:
 
 
 def find(probes: Mapping[str, Probe], identity: str, environment: str) -> Release:
-    """Return the release as the hosts that have it describe it; raise UsageError where none has it."""
-    for probe in probes.values():
+    """Return the release as the hosts that have it describe it; raise UsageError where none has it or they differ."""
+    told: dict[Present, list[str]] = {}
+    for name, probe in probes.items():
         if identity in probe.releases:
-            return probe.releases[identity].release(environment, identity)
+            told.setdefault(probe.releases[identity], []).append(name)
+    if len(told) > 1:
+        sides = "; ".join(f"{fold(names)}: commit {release.commit}" for release, names in told.items())
+        raise UsageError(
+            f"targets disagree on what release {identity} is ({sides}): leave the odd ones out with --only"
+        )
+    for release in told:
+        return release.release(environment, identity)
     known = sorted({name for probe in probes.values() for name in probe.releases})
     raise UsageError(
         f"no target has release {identity} any more: deploy it again with --ref release/{identity}, "

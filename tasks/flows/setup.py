@@ -80,6 +80,9 @@ class SettingUp:
             "deploy_to": targets.deploy_to,
             "link": targets.link,
             "environment": self.hands.settings.environment,
+            "linked_dirs": list(targets.linked_dirs),
+            "linked_files": list(targets.linked_files),
+            "keep": targets.keep,
             "after_flip": list(targets.after_flip) if targets.after_flip else None,
             "mirrors": sorted({mirror.url for mirror in self.hands.transport.mirrors_for(host)}),
         }

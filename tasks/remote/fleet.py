@@ -97,8 +97,8 @@ class Fleet(ThreadingGroup):  # type: ignore[misc]  # fabric ships no types
         self._done.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
         with ThreadPoolExecutor(max_workers=self._width) as pool:
-            list(pool.map(lambda session: session.wait_closed(5.0), self._sessions.values()))
-            list(pool.map(_close, self._connections.values()))
+            list(pool.map(lambda session: session.wait_closed(5.0), list(self._sessions.values())))
+            list(pool.map(_close, list(self._connections.values())))
         self._sessions.clear()
         self._connections.clear()
         self._pool.shutdown(wait=True)

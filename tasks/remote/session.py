@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import paramiko
@@ -37,7 +37,8 @@ class Session:
         try:
             self._channel = transport.open_session(timeout=START_S)
             self._channel.settimeout(START_S)
-            self._channel.exec_command(bundle.command(home, become))
+            with _closing_after(START_S, self._channel):
+                self._channel.exec_command(bundle.command(home, become))
             self._send(bundle.bootstrap())
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise UnreachableError("lost", f"the session could not be started: {printable(str(error))}") from error
@@ -89,8 +90,13 @@ class Session:
         """Keep the lease; trouble shows at the next answer that does not come."""
         if not self._started:
             return  # the host's first program is waiting for something else
-        with contextlib.suppress(UnreachableError):
-            self._send(b'{"beat":1}\n')
+        if not self._sending.acquire(blocking=False):
+            return  # a request is on its way, which keeps the lease as well; waiting here would starve the other hosts
+        try:
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+                self._channel.sendall(b'{"beat":1}\n')
+        finally:
+            self._sending.release()
 
     def close(self) -> None:
         """End the session: the agent sees the end of its input, tidies up and goes."""
@@ -165,7 +171,20 @@ class Session:
     def _last_words(self) -> str:
         """Return what the agent wrote to its standard error, the end of it."""
         self._channel.settimeout(LOOK_S)
+        ends_at = time.monotonic() + 3 * LOOK_S
         with contextlib.suppress(OSError):
-            while data := self._channel.recv_stderr(4096):
+            while time.monotonic() < ends_at and (data := self._channel.recv_stderr(4096)):
                 self._told = (self._told + data)[-4096:]
         return self._told.decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def _closing_after(seconds: float, channel: paramiko.Channel) -> Iterator[None]:
+    """Close the channel unless the block ends in time: paramiko waits for some answers without a deadline."""
+    watchdog = threading.Timer(seconds, channel.close)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()

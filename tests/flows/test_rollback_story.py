@@ -7,6 +7,8 @@ from fake_fleet import lost, refused
 from world import World, made, states
 
 from tasks.core.errors import UsageError
+from tasks.core.facts import Present, Probe
+from tasks.flows.rollback import find
 
 
 def ids(*numbers: int) -> list[str | None]:
@@ -169,3 +171,19 @@ def test_a_rollback_that_fails_after_the_flip_is_put_back_too() -> None:
     world = World(live=3)
     world.targets[0].faults["after_flip"] = refused()
     assert (world.rollback().exit_code, world.shown) == (10, ids(3, 3, 3))
+
+
+def test_targets_that_disagree_on_what_a_release_is_are_named_and_nothing_flips() -> None:
+    good = Present(commit="a" * 40, source_commit="b" * 40, tree="c" * 40, number=1)
+    odd = good.model_copy(update={"tree": "d" * 40})
+    identity = made(1).id
+    shown = {"web-1": good, "web-2": good, "web-3": odd}
+    probes = {name: probe_with(identity, present) for name, present in shown.items()}
+        name: probe_with(identity, present) for name, present in (("web-1", good), ("web-2", good), ("web-3", odd))
+    }
+    with pytest.raises(UsageError, match=r"disagree.*web-3"):
+        find(probes, identity, "prod")
+
+
+def probe_with(identity: str, present: Present) -> Probe:
+    return Probe.model_construct(releases={identity: present})
