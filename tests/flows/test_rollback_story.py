@@ -179,8 +179,6 @@ def test_targets_that_disagree_on_what_a_release_is_are_named_and_nothing_flips(
     identity = made(1).id
     shown = {"web-1": good, "web-2": good, "web-3": odd}
     probes = {name: probe_with(identity, present) for name, present in shown.items()}
-        name: probe_with(identity, present) for name, present in (("web-1", good), ("web-2", good), ("web-3", odd))
-    }
     with pytest.raises(UsageError, match=r"disagree.*web-3"):
         find(probes, identity, "prod")
 
