@@ -251,6 +251,8 @@ class Lab:
             for machine in machines:
                 self._await_sshd(machine, before[machine])
         except LabError:
+            with contextlib.suppress(LabError):  # who ends loses its namespaces, and the link, before it can be reaped
+                files.wait_until(lambda: any(self._on[each].poll() is not None for each in machines), "an end", 2)
             for machine in machines:
                 self._check_runs(machine)
             raise
