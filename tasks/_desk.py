@@ -19,6 +19,7 @@ from invoke.exceptions import Exit
 from . import _show
 from ._cli import Asked, Options, state_folder
 from ._setting_up import Logins, pinned
+from ._transports import choose
 from .core.config import Settings, choose_environment, parse
 from .core.errors import RepositoryError, UsageError
 from .core.facts import Finding
@@ -41,7 +42,6 @@ from .remote.mirrorset import MirrorSet
 from .remote.owning import OwningFleet
 from .remote.source import Source
 from .remote.ssh import Connector
-from .transports.git import GitTransport
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
 DEMO = "demo"
@@ -164,19 +164,13 @@ class Desk:
         policy = FailPolicy(settings.targets.fail_limit, groups)
         if options.fail_limit is not None:
             policy = FailPolicy(read_limit(options.fail_limit))
-        if options.transport not in (None, "auto", "git"):
-            raise UsageError(f"--transport {options.transport!r}: auto and git are what there is")
         return Hands(
             settings=settings,
             hosts=self._selected,
             fleet=self._targets,
             progress=self.progress,
-            transport=GitTransport(
-                settings.mirrors,
-                settings.ssh.user,
-                settings.targets.stage_timeout,
-                self._selected,
-                settings.ssh.connections,
+            transport=choose(
+                options.transport or settings.transport.kind, settings, self._selected, lambda: self._source
             ),
             policy=policy,
             now=lambda: datetime.now(UTC),

@@ -41,6 +41,7 @@ def run(
     stall_s: Optional[float] = None,
     foreign: bool = False,
     watch: Optional[Callable[[int, bytes], None]] = None,
+    stdin: bytes = b"",
 ) -> Tuple[int, bytes, str]:
     """Run a program and return (exit status, standard output, tail of standard error).
 
@@ -52,9 +53,10 @@ def run(
     """
     wire.check()
     find(arguments[0], directory, (os.environ if environment is None else environment).get("PATH", os.defpath))
+    source = _readable(stdin) if stdin else subprocess.DEVNULL
     child = subprocess.Popen(
         [*guard(), *arguments],
-        stdin=subprocess.DEVNULL,
+        stdin=source,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=directory,
@@ -67,6 +69,17 @@ def run(
         return child.wait(), output, errors.decode("utf-8", "replace").strip()
     finally:
         _end(child)
+        if stdin:
+            os.close(source)
+
+
+def _readable(data: bytes) -> int:
+    """Return a descriptor that reads ``data``: a file in memory, for a pipe could block."""
+    descriptor = os.memfd_create("skein")
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(data)
+        file.seek(0)
+    return descriptor
 
 
 def find(program: str, directory: Optional[str], path: str) -> None:

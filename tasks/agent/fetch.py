@@ -7,6 +7,7 @@ import os
 import re
 import time
 
+from .delta import apply
 from .failpoints import failpoint
 from .place import sync
 from .problem import Problem
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 REF = re.compile(r"refs/skein/releases/[a-z0-9-]+/[0-9A-Za-z-]+\Z")
 URL = re.compile(r"(?:/|file://|git://|ssh://|https://)[^\x00-\x20\x7f]+\Z")
 STALL_S = 30.0
+INLINE = "inline"
 RETRIES, RETRY_S, SPREAD_MOST_S = 5, 1.0, 60.0
 REFUSED = re.compile(
     "^(?:kex|ssh)_exchange_identification: .*(?:closed|reset)|^Connection (?:closed|reset) by ",
@@ -35,27 +37,29 @@ SPOKEN = re.compile(r"^(?:remote: |Receiving objects|Unpacking objects)", re.MUL
 
 
 def fetch(wire: Wire, place: Place, request: Json) -> Json:
-    """Bring one release commit from the first mirror of the list that can give it.
+    """Bring one release commit from the delta that came along, or from the first mirror of the list that can give it.
 
     ``request["mirrors"]`` lists ``{"name", "url", "rank"}``; within a rank the nearest by connect time goes first, and
     one that disappointed of late goes last. A random share of ``request["spread_s"]`` is waited for first. Returns
-    {"from": name or None where it was here already, "skipped": [{"mirror", "reason"}, …]}. Where there is no
+    {"from": name, or None where it was here already, "skipped": [{"mirror", "reason"}, …]}. Where there is no
     repository, or a damaged one, the release is fetched whole into a new one, which takes its place when it has it.
     """
-    if not OBJECT_ID.match(request["commit"]) or not REF.match(request["ref"]):
+    bases = [request["base_commit"]] if request.get("base") else []
+    refs = [request["ref"], *([request["base"]] if bases else [])]
+    if not all(map(OBJECT_ID.match, [request["commit"], *bases])) or not all(map(REF.match, refs)):
         raise Problem("bad-request", "malformed commit or ref")
     repo, route = Repo(wire, place.repo, place.own), Route(path_of(place.own))
     name: Optional[str] = None
     if not is_damaged(repo, request):
         if repo.has(request["commit"], request["ref"]):
             return {"from": None, "skipped": []}
-        name, skipped = _from_mirrors(repo, request, route)
+        name, skipped = _bring(repo, request, route)
         if name is None and (not _is_promised(repo, request) or repo.is_sound(request["timeout_s"])):
             raise _no_mirror(skipped)
     if name is None:
         anew = Repo(wire, place.private("repo.git"), place.own)
         anew.make()
-        name, skipped = _from_mirrors(anew, request, route)
+        name, skipped = _bring(anew, request, route)
         if name is None:
             raise _no_mirror(skipped)
         if os.path.lexists(place.repo):
@@ -118,6 +122,18 @@ def pause(wire: Wire, most_s: float) -> None:
     while time.monotonic() < ends_at:
         wire.check()
         time.sleep(min(0.1, max(0.0, ends_at - time.monotonic())))
+
+
+def _bring(repo: Repo, request: Json, route: Route) -> Tuple[Optional[str], List[Json]]:
+    """Return who gave the release, the delta or a mirror, or None; and those that were passed over."""
+    skipped: List[Json] = []
+    if request.get("payload"):
+        trouble = apply(repo, request)
+        if trouble is None:
+            return INLINE, []
+        skipped.append({"mirror": INLINE, "reason": trouble})
+    name, passed_over = _from_mirrors(repo, request, route)
+    return name, skipped + passed_over
 
 
 def _from_mirrors(repo: Repo, request: Json, route: Route) -> Tuple[Optional[str], List[Json]]:

@@ -124,7 +124,7 @@ class Session:
         self.who = request["who"]
         if request.get("deploy_to"):
             self.place = Place(request["deploy_to"], request["link"], request["environment"])
-        return {"format": FORMAT, "pid": os.getpid()}
+        return {"format": FORMAT, "pid": os.getpid(), "restricted": self.policy is not None}
 
     def own(self, request: Json) -> Json:
         """As root, make directories for their owner and become it; only then learn where things are.

@@ -29,6 +29,7 @@ def permit(policy: Json, verb: str, request: Json, verbs: Container[str]) -> Non
         wrong = ["after_flip"] if request["command"] != policy["after_flip"] else []
     else:
         wrong = [each["url"] for each in request.get("mirrors", ()) if each["url"] not in policy["mirrors"]]
+        wrong += ["payload"] if "payload" in request else []
         wrong += [name for name in RULES if name in request and request[name] != policy[name]]
     if wrong:
         told = "a restricted key may not use another %s than set-up wrote down: run fab setup with one that is not"

@@ -1,7 +1,8 @@
 """The agent's end of the session: JSON lines both ways, and the lease that ends it.
 
 The deployer sends requests ``{"id": n, "verb": …, "with": {…}}`` and beats ``{"beat": n}``; the agent answers each
-request with ``{"id": n, "ok": …}`` or ``{"id": n, "error": {"code", "message"}}`` and beats too. After ``lease_s`` of
+request with ``{"id": n, "ok": …}`` or ``{"id": n, "error": {"code", "message"}}`` and beats too. A request that
+announces ``"payload": {"bytes", "sha256"}`` is followed by so many raw bytes. After ``lease_s`` of
 silence, by this host's own clock, at the end of input, or by a signal the session is over, once and for all. The main
 thread asks ``check`` wherever it may stop, so what must not be torn apart does not ask; ``GRACE_S`` later the kernel
 ends the process.
@@ -9,6 +10,7 @@ ends the process.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import select
@@ -19,13 +21,14 @@ from queue import SimpleQueue
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Any, Iterator, Optional
+    from typing import Iterator, Optional
 
     from .problem import Json
 
 BEAT_S = 2.0
 LEASE_S = 15.0
 LINE_MOST = 1 << 20
+PAYLOAD_MOST = 1 << 26
 GRACE_S = 5.0
 WRITE_MOST = 4096  # a pipe that poll calls writable takes that much without blocking
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # goes on while the machine is suspended
@@ -43,6 +46,7 @@ class Wire:
         self.over = ""  # why the session ended
         self.lease_s = LEASE_S
         self._requests: SimpleQueue[Optional[Json]] = SimpleQueue()
+        self._due: Optional[Json] = None  # a request whose payload is still on its way
         self._writing = threading.Lock()
         self._heard = now()
 
@@ -113,7 +117,7 @@ class Wire:
             return b""
 
     def _listen(self) -> None:
-        pending = b""
+        pending = bytearray()
         poll = select.poll()
         poll.register(self.source, select.POLLIN)
         while self._look_at_lease():
@@ -124,19 +128,40 @@ class Wire:
                 return self.finish("end of input")
             if not self._hear(now()):
                 return None
-            *lines, pending = (pending + data).split(b"\n")
-            if len(pending) > LINE_MOST or not all(self._take(line) for line in lines):
+            pending += data
+            try:
+                while self._take(pending):
+                    pass
+            except (ValueError, KeyError, TypeError, RecursionError):
                 return self.finish("what came in is no request")
         return None
 
-    def _take(self, line: bytes) -> bool:
-        try:
-            message: Any = json.loads(line)
-        except (ValueError, RecursionError):
+    def _take(self, pending: bytearray) -> bool:
+        """Take one line or one payload off the front of what came in; tell whether it was there, whole."""
+        due = self._due
+        size = due["payload"]["bytes"] if due else pending.find(b"\n")
+        if not 0 <= size <= (PAYLOAD_MOST if due else LINE_MOST):
+            if due or len(pending) > LINE_MOST:
+                raise ValueError(size)
             return False
-        if isinstance(message, dict) and "verb" in message:
-            self._requests.put(message)
-        return isinstance(message, dict)
+        if len(pending) < size:
+            return False
+        data = bytes(pending[:size])
+        del pending[: size if due else size + 1]
+        if due is None:
+            due = json.loads(data)
+            if not isinstance(due, dict):
+                raise ValueError("no request")
+            if "payload" in due:
+                self._due = due
+                return True
+        elif hashlib.sha256(data).hexdigest() != due["payload"]["sha256"]:
+            raise ValueError("a damaged payload")
+        else:
+            due["with"]["payload"], self._due = data, None
+        if "verb" in due:
+            self._requests.put(due)
+        return True
 
     def _beat(self) -> None:
         while not self.over:

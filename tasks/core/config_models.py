@@ -37,8 +37,8 @@ def _check_one(entry: HostEntry) -> HostEntry:
 
 
 def _check_kind(kind: str) -> str:
-    if kind not in ("auto", "git"):
-        raise ValueError(f"{kind} is not supported yet: use auto or git")
+    if kind not in ("auto", "inline", "git"):
+        raise ValueError(f"{kind} is not supported yet: use auto, inline or git")
     return kind
 
 

@@ -14,11 +14,12 @@ QUICK_S = 30.0
 
 @dataclass(frozen=True)
 class Request:
-    """One verb and its fields, and how many seconds the answer may take."""
+    """One verb and its fields, how many seconds the answer may take, and bytes that go with it."""
 
     verb: str
     fields: Mapping[str, object] = field(default_factory=dict)
     timeout_s: float = QUICK_S
+    payload: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,15 @@ class MirrorUrl:
     name: str
     url: str
     rank: int
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A thin pack that makes a release of a base, the ref of another release; or of nothing, where that is empty."""
+
+    base: str
+    base_commit: str
+    pack: bytes
 
 
 @dataclass(frozen=True)
@@ -41,15 +51,23 @@ class Decision:
     reason: str
 
 
-def fetch(release: Release, mirrors: Sequence[MirrorUrl], timeout_s: float, spread_s: float = 0.0) -> Request:
-    """Ask for the release commit to be brought from the first mirror that can give it.
+def fetch(
+    release: Release,
+    mirrors: Sequence[MirrorUrl],
+    timeout_s: float,
+    spread_s: float = 0.0,
+    delta: Delta | None = None,
+) -> Request:
+    """Ask for the release commit to be brought from ``delta``, or else from the first mirror that can give it.
 
     The target first waits a random share of ``spread_s``, so that a mirror's sshd is not overrun.
     """
     listed = [{"name": mirror.name, "url": mirror.url, "rank": mirror.rank} for mirror in mirrors]
     fields = {"commit": release.commit, "ref": release.ref, "mirrors": listed, "timeout_s": timeout_s}
     fields |= {"spread_s": spread_s} if spread_s else {}
-    return Request("fetch", fields, timeout_s * max(1, len(mirrors)) + spread_s + QUICK_S)
+    fields |= {"base": delta.base, "base_commit": delta.base_commit} if delta else {}
+    seconds = timeout_s * max(1, len(mirrors)) + spread_s + QUICK_S
+    return Request("fetch", fields, seconds, delta.pack if delta else b"")
 
 
 def stage(release: Release, linked_dirs: Sequence[str], linked_files: Sequence[str], timeout_s: float) -> Request:

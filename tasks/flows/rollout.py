@@ -59,7 +59,8 @@ class Rollout:
         targets = self.hands.settings.targets
         unpack = requests.stage(self.release, targets.linked_dirs, targets.linked_files, targets.stage_timeout)
         arm = requests.arm(self.release.id)
-        orders = {name: (*self.hands.transport.bring(self.release, hosts[name]), unpack, arm) for name in names}
+        bring = self.hands.transport.bring
+        orders = {name: (*bring(self.release, hosts[name], self.probes[name]), unpack, arm) for name in names}
         answers = self.hands.ask("stage", orders, Staged)
         self.keep_failures(answers)
         skipped: dict[str, list[str]] = {}

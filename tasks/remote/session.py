@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import threading
 import time
@@ -21,6 +22,7 @@ LINE_MOST = 8 << 20
 NOISE_MOST = 1 << 16
 START_S = 30.0
 LOOK_S = 1.0
+PIECE = 1 << 18
 
 
 class Session:
@@ -31,6 +33,7 @@ class Session:
         self._pending = b""
         self._told = b""
         self._started = False
+        self._restricted = False  # a restricted key may not bring bytes of its own: the mirrors are asked
         self._number = 0
         self._sending = threading.Lock()
         self._heard = time.monotonic()
@@ -54,13 +57,17 @@ class Session:
         if line == b"need":
             self._send(b"%d\n" % len(bundle.sources()) + bundle.sources())
         self._started = True
-        self.ask(Request("open", opening, START_S))
+        self._restricted = bool(self.ask(Request("open", opening, START_S)).get("restricted"))
 
     def send(self, request: Request) -> None:
         """Send a request without waiting for its answer."""
         self._number += 1
         message = {"id": self._number, "verb": request.verb, "with": dict(request.fields)}
-        self._send(json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n")
+        payload = b"" if self._restricted else request.payload
+        if payload:
+            digest = hashlib.sha256(payload).hexdigest()
+            message["payload"] = {"bytes": len(payload), "sha256": digest}
+        self._send(json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n", payload)
 
     def receive(self, timeout_s: float) -> dict[str, Any]:
         """Wait for the answer to the last request; raise RefusedError with its reason, UnreachableError when lost."""
@@ -112,10 +119,14 @@ class Session:
             self._channel.status_event.wait(timeout_s)
         self.close()
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, *parts: bytes) -> None:
+        """Send all of ``parts``, and nothing between them; raise UnreachableError where the host takes none of it."""
         try:
             with self._sending:
-                self._channel.sendall(data)
+                self._channel.settimeout(LEASE_S)
+                for part in parts:
+                    for start in range(0, len(part), PIECE):
+                        self._channel.sendall(part[start : start + PIECE])
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise self._lost(f"the connection broke: {printable(str(error)) or type(error).__name__}") from error
 

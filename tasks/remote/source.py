@@ -11,6 +11,7 @@ import difflib
 import fcntl
 import hashlib
 import os
+import re
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -202,6 +203,26 @@ class Source:
         kinds = Counter(listed.output.split(b"\0")[0:-1:2])
         added, removed = kinds.pop(b"A", 0), kinds.pop(b"D", 0)
         return Changes(added=added, changed=kinds.total(), removed=removed)
+
+    def delta(self, base: str | None, release: Release, most: int) -> bytes | None:
+        """Return a thin pack from a release commit, or from nothing, to ``release``, with its commit.
+
+        None where the base is not here, or where what changed takes more than ``most`` bytes as it is stored. The pack
+        leaves out what lies between the two commits: each stands where history ends (gitrepository-layout(5), shallow).
+        """
+        if base and not self.has(base):
+            return None
+        kinds = ("diff-tree", "-r", "-z", base) if base else ("ls-tree", "-r", "-z")
+        listed = self.private.run(f"cannot read {release.commit}", *kinds, release.commit).output
+        blobs = {part.split()[3 if base else 2] for part in re.findall(rb":?[0-7]{6} [^\0\t]+", listed)}
+        sizes = self.private.run(
+            "cannot tell sizes", "cat-file", "--batch-check=%(objectsize:disk)", stdin=b"\n".join([*blobs, b""])
+        ).output
+        if sum(int(size) for size in sizes.split() if size.isdigit()) > most:
+            return None
+        wanted = f"--shallow {release.commit}\n{release.commit}\n" + (f"--shallow {base}\n^{base}\n" if base else "")
+        words = ("pack-objects", "-q", "--revs", "--thin", "--shallow", "--stdout")
+        return self.private.run(f"cannot make a delta to {release.id}", *words, stdin=wanted.encode()).output
 
     @property
     def _tagged(self) -> Repository:

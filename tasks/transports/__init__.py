@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ..core.facts import Probe
 from ..core.hosts import Host
 from ..core.release import Release
 from ..core.requests import MirrorUrl, Request
@@ -16,8 +17,8 @@ class Transport(Protocol):
     def name(self) -> str:
         """What the configuration calls it."""
 
-    def bring(self, release: Release, host: Host) -> tuple[Request, ...]:
-        """Return the requests after which the target has the release commit, complete."""
+    def bring(self, release: Release, host: Host, probe: Probe) -> tuple[Request, ...]:
+        """Return the requests after which the target, which said ``probe``, has the release commit, complete."""
 
     def mirrors_for(self, host: Host) -> tuple[MirrorUrl, ...]:
         """Return where the target would fetch from, nearest first; nothing for a transport without mirrors."""

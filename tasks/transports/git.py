@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..core.config import MirrorConfig
+from ..core.facts import Probe
 from ..core.hosts import Host
 from ..core.release import Release
 from ..core.requests import MirrorUrl, Request, fetch
@@ -34,7 +35,7 @@ class GitTransport:
     width: int = 64
     name: str = "git"
 
-    def bring(self, release: Release, host: Host) -> tuple[Request, ...]:
+    def bring(self, release: Release, host: Host, probe: Probe) -> tuple[Request, ...]:
         """Return one fetch; the agent orders mirrors of one rank by measured round trip and fails over."""
         return (fetch(release, self.mirrors_for(host), self.timeout_s, self.spread_s(host)),)
 

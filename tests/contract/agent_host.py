@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -192,6 +193,14 @@ class Agent:
         """Send a request and do not wait."""
         self._number += 1
         self.send(json.dumps({"id": self._number, "verb": verb, "with": fields}).encode() + b"\n")
+        return self._number
+
+    def order_with(self, payload: bytes, verb: str, **fields: object) -> int:
+        """Send a request whose payload follows it, and do not wait."""
+        self._number += 1
+        about = {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
+        header = {"id": self._number, "verb": verb, "with": fields, "payload": about}
+        self.send(json.dumps(header).encode() + b"\n" + payload)
         return self._number
 
     def answer(self, number: int) -> dict[str, Any]:

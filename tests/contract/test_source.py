@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import RepositoryError, UsageError
+from tasks.core.release import Release
 from tasks.remote.source import Changes, Source
 from tasks.remote.worktree import entries
 
@@ -603,3 +604,28 @@ def test_other_object_formats_work(tmp_path: Path, opened: Open) -> None:
     release = source.make_release("prod", 1, head, source.tree_of(head), None, WHEN)
     assert len(release.commit) == 64
     assert source.read_release("prod", release.id, release.commit) == release
+
+
+def test_a_delta_carries_what_changed_and_the_commit_alone(site: Path, opened: Open) -> None:
+    (site / "same").write_bytes(os.urandom(200_000))
+    commit(site)
+    source = opened(site)
+    one, two, three = (release_after(source, site, number) for number in (1, 2, 3))
+    delta = source.delta(one.commit, three, 1 << 20)
+    assert delta is not None
+    assert len(delta) < 1000
+    assert int.from_bytes(delta[8:12], "big") == 3, "a commit, a tree, a file; nothing of the release between them"
+    whole = source.delta(None, three, 1 << 20)
+    assert whole is not None
+    assert len(whole) > 200_000
+    assert source.delta(None, three, 100_000) is None, "more than that it must not take"
+    assert source.delta("0" * 40, three, 1 << 20) is None
+    assert source.delta(two.commit, two, 1 << 20) is not None
+
+
+def release_after(source: Source, site: Path, number: int) -> Release:
+    """Change one file, commit, and make that a release on top of the one before."""
+    (site / "index.php").write_text(f"<?php {number}\n")
+    head = commit(site)
+    parent = list(source.releases("prod").values())[-1:]
+    return source.make_release("prod", number, head, source.tree_of(head), *(parent or [None]), WHEN)

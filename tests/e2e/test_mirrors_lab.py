@@ -217,7 +217,7 @@ def test_log_ins_that_a_busy_sshd_turns_away_are_tried_again(lab: Lab, operator:
     lab.power_off(HUB)
     lab.power_on(HUB)
     site.change({"index.html": b"through the door one by one\n"})
-    run = operator.deploy()
+    run = operator.deploy("--transport", "git")
     assert run.json["notes"] == []
     operator.assert_serves(site.files_at(site.commits[-1]))
     assert "beginning MaxStartups throttling" in (lab.root / HUB / "sshd.log").read_text(errors="replace")

@@ -39,6 +39,7 @@ def test_what_set_up_wrote_down_passes() -> None:
         ("prune", {"keep": 0}),
         ("after_flip", {"command": ["sh"]}),
         ("fetch", {"mirrors": [{"url": "/tmp/mine.git"}]}),
+        ("fetch", {"mirrors": [], "payload": b"files of my own"}),
         ("share", {}),
     ],
 )

@@ -138,7 +138,7 @@ def test_a_key_that_stands_in_the_wrong_table_is_told_its_own() -> None:
         (WEB, "port = 65536", "port: must be at most 65535"),
         ("[transport]", 'kind = "gti"',
          "kind: must be one of auto, git, inline, swarm, rsync, rsyncd, nfs (did you mean 'git'?)"),
-        ("[transport]", 'kind = "rsync"', "kind: rsync is not supported yet: use auto or git"),
+        ("[transport]", 'kind = "rsync"', "kind: rsync is not supported yet: use auto, inline or git"),
         ("[transport]", "swarm = { enabled = true }", "swarm.enabled: swarm is not supported yet"),
     ],
 )  # fmt: skip

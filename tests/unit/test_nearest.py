@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from config_text import SMALL, read
+from test_inline import probe
 
 from tasks.core.hosts import Host
 from tasks.core.release import Release
@@ -48,7 +49,7 @@ def test_a_target_is_told_one_address_per_mirror_with_the_user_of_the_environmen
 
 
 def test_bringing_a_release_is_one_fetch_from_all_of_them() -> None:
-    (request,) = transport("eu", "us").bring(RELEASE, Host("web-1", zone="us"))
+    (request,) = transport("eu", "us").bring(RELEASE, Host("web-1", zone="us"), probe())
     assert (request.verb, request.fields["commit"]) == ("fetch", "b" * 40)
     mirrors = request.fields["mirrors"]
     assert isinstance(mirrors, list)

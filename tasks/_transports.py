@@ -1,0 +1,35 @@
+"""Which transport one command uses, and where it gets its deltas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from .core.config import Settings
+from .core.errors import RepositoryError, UsageError
+from .core.hosts import Host
+from .core.release import Release
+from .remote.source import Source
+from .transports import Transport
+from .transports.git import GitTransport
+from .transports.inline import LARGE, SMALL, InlineTransport
+
+
+def choose(kind: str, settings: Settings, hosts: Sequence[Host], source: Callable[[], Source]) -> Transport:
+    """Return the transport of that kind for ``hosts``; raise UsageError where there is none."""
+    timeout_s, width = settings.targets.stage_timeout, settings.ssh.connections
+    git = GitTransport(settings.mirrors, settings.ssh.user, timeout_s, hosts, width)
+    if kind == "git":
+        return git
+    if kind not in ("auto", "inline"):
+        raise UsageError(f"--transport {kind!r}: auto, inline and git are what there is")
+
+    @cache
+    def make(base: str | None, release: Release) -> bytes | None:
+        try:
+            return source().delta(base, release, LARGE)
+        except RepositoryError:
+            return None  # a rollback needs no source: the mirrors have the release
+
+    most, is_whole = (SMALL, False) if kind == "auto" else (LARGE, True)
+    return InlineTransport(git, make, most, is_whole)

@@ -1,0 +1,60 @@
+"""A release from a delta that came over the session: a thin pack on top of a release that is here."""
+
+from __future__ import annotations
+
+import os
+
+from .failpoints import failpoint
+from .keys import replace
+from .problem import Problem
+from .repo import last_line
+
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Optional
+
+    from .problem import Json
+    from .repo import Repo
+
+LOOSE_MOST = 100  # objects; git's own limit for keeping them single (git-config(1), receive.unpackLimit)
+APPLY_S = 600.0
+
+
+def apply(repo: Repo, request: Json) -> Optional[str]:
+    """Bring the release commit from ``request["payload"]``; return None, or why the mirrors must be asked instead.
+
+    ``request["base"]`` is the ref of the release that the pack builds on, and ``base_commit`` what it must stand for;
+    an empty one: the pack is whole. The pack carries the new commit without its history, so the commit is entered as
+    one where history ends (gitrepository-layout(5), shallow), as ``git fetch --depth=1`` does. The ref comes last, once
+    every object that it needs is here.
+    """
+    base, commit, pack = request["base"], request["commit"], request["payload"]
+    if base and not repo.has(request["base_commit"], base):
+        return "the release that the delta builds on is not here"
+    few = int.from_bytes(pack[8:12], "big") <= LOOSE_MOST
+    words = ("unpack-objects", "-q") if few else ("index-pack", "--stdin", "--fix-thin")
+    try:
+        repo.must(*words, stdin=pack, timeout_s=APPLY_S)
+        failpoint("agent.delta.unpacked")
+        _end_history_at(repo, commit)
+        known = ["^" + request["base_commit"]] if base else []
+        repo.must("rev-list", "--objects", "--quiet", commit, *known, timeout_s=APPLY_S)
+        failpoint("agent.delta.checked")
+        repo.must("update-ref", "--no-deref", request["ref"], commit)
+    except Problem as problem:
+        if problem.code == "disk-full":
+            raise
+        return last_line(str(problem))
+    return None
+
+
+def _end_history_at(repo: Repo, commit: str) -> None:
+    path = os.path.join(repo.path, "shallow")
+    try:
+        with open(path, encoding="ascii") as file:
+            known = file.read().splitlines()
+    except FileNotFoundError:
+        known = []
+    if commit not in known:
+        content = "".join(line + "\n" for line in [*known, commit]).encode("ascii")
+        replace(path, path + ".lock", content, 0o644)
