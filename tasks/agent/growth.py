@@ -12,7 +12,7 @@ from .repo import OBJECT_ID, Repo
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Dict, Iterable
+    from typing import Dict, Iterable, Sequence
 
     from .problem import Json
     from .wire import Wire
@@ -27,14 +27,14 @@ GRACE = "2.weeks.ago"  # a running fetch may still need what nothing refers to a
 RETIRABLE = re.compile(r"refs/(?:tags/release|skein/releases/[a-z0-9-]+)/[0-9]{8}T[0-9]{6}Z-[0-9]{4,9}-[0-9a-f]{7}\Z")
 
 
-def need_room(repo: Repo, tree: str, files: int) -> None:
-    """Raise Problem "disk-full", with the numbers, where a release would leave too little of the disk.
+def need_room(repo: Repo, blobs: Sequence[bytes]) -> None:
+    """Raise Problem "disk-full", with the numbers, where files of these contents would leave too little of the disk.
 
     That is 64 MB and 1000 inodes, or a sixteenth of a disk that is small.
     """
     disk = os.statvfs(os.path.dirname(repo.path))
-    listed = repo.must("ls-tree", "-r", "-l", "-z", "--full-tree", tree, timeout_s=300).split(b"\0")[:-1]
-    sizes = (line.partition(b"\t")[0].split()[3] for line in listed)
+    words = ("cat-file", "--batch-check=%(objectsize)")
+    sizes = repo.must(*words, stdin=b"\n".join([*blobs, b""]), timeout_s=300).split() if blobs else []
     block = disk.f_frsize
     wanted = sum(-(-int(size) // block) * block for size in sizes if size.isdigit())
     wanted += min(ROOM_BYTES, disk.f_blocks * block // ROOM_SHARE)
@@ -42,7 +42,7 @@ def need_room(repo: Repo, tree: str, files: int) -> None:
     if free < wanted:
         told = "%d MB are free on the disk of %s and the release needs %d MB with what must stay free: free some"
         raise Problem("disk-full", told % (free >> 20, os.path.dirname(repo.path), -(-wanted // (1 << 20))))
-    inodes = files + min(ROOM_INODES, disk.f_files // ROOM_SHARE)
+    inodes = len(blobs) + min(ROOM_INODES, disk.f_files // ROOM_SHARE)
     if disk.f_files and disk.f_favail < inodes:
         told = "%d inodes are free on the disk of %s and the release needs %d with what must stay free: free some"
         raise Problem("disk-full", told % (disk.f_favail, os.path.dirname(repo.path), inodes))

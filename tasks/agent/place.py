@@ -6,7 +6,7 @@
     <deploy_to>/releases/<id>/              exactly the release's files
     <deploy_to>/shared/                     linked directories and files
     <deploy_to>/.skein/                     all that is ours: repo.git, agent/<hash>/, releases/<id>.json (manifests),
-                                            index/<id>, state.json, lock, log.jsonl, ballast/, tmp/
+                                            records/<id>.json, spare/, state.json, lock, log.jsonl, ballast/, tmp/
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Place:
         self.repo = os.path.join(self.own, "repo.git")
         self.tmp = os.path.join(self.own, "tmp")
         self.manifests = os.path.join(self.own, "releases")
-        self.indexes = os.path.join(self.own, "index")
+        self.records = os.path.join(self.own, "records")
+        self.spare = os.path.join(self.own, "spare")
         self.agents = os.path.join(self.own, "agent")
         self.state = os.path.join(self.own, "state.json")
         self.log = os.path.join(self.own, "log.jsonl")
@@ -68,6 +69,11 @@ class Place:
         """Return the path of a release's manifest."""
         self.release(identity)
         return os.path.join(self.manifests, identity + ".json")
+
+    def record(self, identity: str) -> str:
+        """Return the path of the record of a release's files."""
+        self.release(identity)
+        return os.path.join(self.records, identity + ".json")
 
     def private(self, name: str) -> str:
         """Return a path in ``tmp`` that nothing stands at: what could not be removed there must not be in the way."""
@@ -114,7 +120,7 @@ class Place:
 
         Each must be a real directory on one file system: a release is moved into place by renaming it.
         """
-        ours = (self.releases, self.own, self.tmp, self.manifests, self.indexes, self.agents)
+        ours = (self.releases, self.own, self.tmp, self.manifests, self.records, self.agents)
         for path in (self.root, self.shared, *ours):
             if not os.path.isdir(path):
                 self.spared(partial(os.makedirs, path, exist_ok=True))

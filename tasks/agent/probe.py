@@ -6,13 +6,16 @@ import contextlib
 import os
 import platform
 import time
+from itertools import islice
 
 from .fetch import URL, talk
 from .place import ID, Place
 from .problem import Problem, explain
+from .record import read_record
 from .repo import Repo, git_version, too_old
 from .stage import read_manifest
 from .state import State, live_stack
+from .trees import compare
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
@@ -70,30 +73,25 @@ def has_entries(folder: str) -> bool:
 
 
 def status(wire: Wire, place: Place, request: Json) -> Json:
-    """Return what ``probe`` does and ``drift``: paths of the live release that changed, by git's record of stats."""
+    """Return what ``probe`` does and ``drift``: paths of the live release that are not as they were staged."""
     found = probe(wire, place, request)
-    found["drift"] = drift(wire, place, found["current"]) if found["current"] and found["git"] else []
+    found["drift"] = drift(wire, place, found["current"]) if found["current"] else []
     return found
 
 
 def drift(wire: Wire, place: Place, identity: str, most: int = 20) -> List[str]:
     """Return paths of the live release that were changed, removed or added since it was staged, at most ``most``."""
-    index = os.path.join(place.indexes, identity)
-    manifest = read_manifest(place, identity)
-    if manifest is None or not place.stands(identity):
+    record = read_record(place.record(identity))
+    if read_manifest(place, identity) is None or not place.stands(identity):
         return ["the release directory or its manifest is missing"]
-    if not os.path.exists(index):
+    if record is None:
         return ["the record of its files is missing: it cannot be told whether they changed"]
-    repo, tree = Repo(wire, place.repo), "--work-tree=" + place.release(identity)
+    root = os.fsencode(place.release(identity))
+    found = compare(root, record.entries, record.links, wire.check, record)
     try:
-        options = {"index": index, "directory": place.release(identity), "timeout_s": 60}
-        changed = repo.must(tree, "diff-files", "--name-only", "-z", **options).split(b"\0")
-        added = repo.must(tree, "ls-files", "--others", "-z", **options).split(b"\0")
-    except Problem as problem:
-        return ["it cannot be told whether files changed: %s" % problem]
-    links = {path.encode("utf-8", "surrogateescape") for path in manifest["links"]}
-    names = sorted(set(changed + added) - links - {b""})
-    return [name.decode("utf-8", "backslashreplace") for name in names[:most]]
+        return sorted(path.decode("utf-8", "backslashreplace") for path, _ in islice(found, most))
+    except OSError as error:
+        return ["it cannot be told whether files changed: %s" % explain(error)]
 
 
 def releases(place: Place) -> Dict[str, Json]:

@@ -1,4 +1,7 @@
-"""Pruning: old releases go; what is live, what was live before, and the newest that were live stay."""
+"""Pruning: old releases go; what is live, what was live before, and the newest that were live stay.
+
+The last one to go is kept as the spare, out of sight: see ``spare``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from .growth import tidy
 from .place import Place
 from .problem import Problem
 from .repo import Repo
+from .spare import live_until, put
 from .stage import read_manifest
 from .state import State, live_stack
 from .trees import remove
@@ -29,18 +33,13 @@ def prune(wire: Wire, place: Place, request: Json) -> Json:
 
     What cannot be deleted, as files of another user, is at least out of ``releases``, and Problem "not-pruned" says so.
     """
-    removed, stuck = doomed(place, State(place), request["keep"]), []
+    state = State(place)
+    removed, stuck = doomed(place, state, request["keep"]), []
+    lived = [identity for identity in removed if request["spare"] and live_until(state.history, identity)]
     for identity in removed:
         wire.check()
-        grave = place.private("pruned-" + identity)
-        os.rename(place.release(identity), grave)
-        failpoint("agent.prune.renamed")
-        for path in (os.path.join(place.indexes, identity), place.manifest(identity)):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-        failpoint("agent.prune.forgotten")
-        try:  # last, for as long as the grave is there the next run knows that there is something to settle
-            remove(grave)
+        try:
+            _retire(place, identity, is_spare=identity in lived[-1:])
         except OSError as error:
             stuck.append("%s: %s" % (error.filename, error.strerror))
     agents = [os.path.join(place.agents, name) for name in os.listdir(place.agents)]
@@ -52,6 +51,22 @@ def prune(wire: Wire, place: Place, request: Json) -> Json:
     if stuck:
         raise Problem("not-pruned", "cannot delete %s: a user who may must do so" % "; ".join(stuck[:3]))
     return {"removed": removed}
+
+
+def _retire(place: Place, identity: str, is_spare: bool) -> None:
+    """Take a release out of ``releases``, and delete it or keep it as the spare."""
+    grave = place.private("pruned-" + identity)
+    os.rename(place.release(identity), grave)
+    failpoint("agent.prune.renamed")
+    os.unlink(place.manifest(identity))
+    if is_spare and os.path.exists(place.record(identity)):
+        put(place, identity, grave)
+        failpoint("agent.prune.spared")
+        return
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(place.record(identity))
+    failpoint("agent.prune.forgotten")
+    remove(grave)  # last, for as long as the grave is there the next run knows that there is something to settle
 
 
 def doomed(place: Place, state: State, keep: int) -> List[str]:

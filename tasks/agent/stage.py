@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 
-from .children import run
+from .draft import Draft
 from .failpoints import failpoint
-from .growth import need_room
 from .place import FORMAT, Place, read_json, sync, write_json
 from .problem import Problem, os_text
+from .record import Record, read_record
 from .repo import Repo
-from .trees import DIRECTORY, differences, remove, set_modes, walk
+from .spare import take
+from .state import State
+from .trees import differences, parents, remove
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 def stage(wire: Wire, place: Place, request: Json) -> Json:
     """Make sure that a release stands on this host, complete and checked; nothing visible changes.
 
-    A release that is here already is hashed again; one that is damaged and not live is made anew. Returns
-    {"made": whether it had to be made, "files": their number}.
+    One that is here already is checked again; one that is damaged and not live is made anew. Where the spare serves, it
+    becomes the release at the cost of what changed. Returns {"made": whether it had to be made, "files": their number}.
     """
     identity, repo = request["id"], Repo(wire, place.repo)
     final = place.release(identity)
@@ -42,19 +43,37 @@ def stage(wire: Wire, place: Place, request: Json) -> Json:
             told = "the live release %s differs from what is to be staged and cannot be made anew in its place"
             raise Problem("damaged-live", told % identity)
         os.rename(final, place.private("damaged-" + identity))
-    draft, index = place.private(identity), place.private("index-" + identity)
+    draft = place.private(identity)
     try:
-        need_room(repo, request["tree"], len(entries))
-        _fill(wire, request, repo, draft, index, entries, links)
-        _publish(place, request, draft, index, len(entries), links)
+        known = _from_spare(wire, place, request, draft)
+        making = Draft(wire, repo, draft, known, request["tree"], entries, links)
+        making.fill(request["timeout_s"])
+        _publish(place, request, draft, making.record)
     except BaseException as error:
-        for leftover in (draft, index):
-            with contextlib.suppress(OSError):
-                remove(leftover)
+        with contextlib.suppress(OSError):
+            remove(draft)
         if isinstance(error, Problem) and error.code in ("git", "bad-checkout"):
             repo.doubt(request["timeout_s"])
         raise
     return {"made": True, "files": len(entries)}
+
+
+def _from_spare(wire: Wire, place: Place, request: Json, draft: str) -> Record:
+    """Bring the spare to ``draft`` and return its record; where none serves make an empty directory.
+
+    Every file of it is as it was when it was last hashed, or is hashed again; with any damage none of them serves.
+    """
+    if request["reuse_after"] is not None:
+        known = take(place, draft, State(place).history, request["reuse_after"])
+        failpoint("agent.stage.spare")
+        if known:
+            if request["full"]:
+                known.looks.clear()
+            if not differences(os.fsencode(draft), known.entries, known.links, 1, wire.check, known):
+                return known
+            remove(draft)
+    os.mkdir(draft, 0o777)
+    return Record({}, {}, {})
 
 
 def verify(wire: Wire, place: Place, request: Json) -> Json:
@@ -86,7 +105,7 @@ def read_manifest(place: Place, identity: str) -> Optional[Json]:
 def plan_links(place: Place, entries: Entries, directories: Sequence[str], files: Sequence[str]) -> Links:
     """Return {path: text} of the links into ``shared/``; raise Problem where the release or ``shared/`` forbids one."""
     links: Links = {}
-    folders = {parent for path in entries for parent in _parents(path)}
+    folders = {parent for path in entries for parent in parents(path)}
     for name in [*directories, *files]:
         path = _linked_path(name)
         if path in entries or path in folders:
@@ -95,7 +114,7 @@ def plan_links(place: Place, entries: Entries, directories: Sequence[str], files
                 "the release itself holds %s, which is a linked path: remove it from the source (git rm -r --cached) "
                 "or from targets.linked_dirs and linked_files" % name,
             )
-        for parent in _parents(path):
+        for parent in parents(path):
             if parent in entries:
                 told = "%s is a file of the release and cannot hold %s" % (os_text(parent), name)
                 raise Problem("linked-path-taken", told)
@@ -126,14 +145,9 @@ def _text(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
 
 
-def _parents(path: bytes) -> List[bytes]:
-    parts = path.split(b"/")
-    return [b"/".join(parts[:depth]) for depth in range(1, len(parts))]
-
-
 def _refuse_nested(links: Links) -> None:
     for path in links:
-        for parent in _parents(path):
+        for parent in parents(path):
             if parent in links:
                 told = "the linked path %s lies inside the linked path %s: name one of them only"
                 raise Problem("linked-path-taken", told % (os_text(path), os_text(parent)))
@@ -143,58 +157,11 @@ def _wrong(wire: Wire, place: Place, request: Json, entries: Entries, links: Lin
     manifest = read_manifest(place, request["id"])
     if manifest is None or manifest["tree"] != request["tree"]:
         return ["no manifest"]
-    return differences(os.fsencode(place.release(request["id"])), entries, links, check=wire.check)
+    record = None if request["full"] else read_record(place.record(request["id"]))
+    return differences(os.fsencode(place.release(request["id"])), entries, links, 20, wire.check, record)
 
 
-def _fill(wire: Wire, request: Json, repo: Repo, draft: str, index: str, entries: Entries, links: Links) -> None:
-    os.mkdir(draft, 0o777)
-    entry = os.lstat(draft)
-    is_odd = stat.S_IMODE(entry.st_mode) & 0o777 != DIRECTORY  # a default ACL here overrides our umask, in git too
-    failpoint("agent.stage.begin")
-    timeout_s = request["timeout_s"]
-    repo.must("read-tree", "--index-output=" + index, request["tree"], index=index, timeout_s=timeout_s)
-    failpoint("agent.stage.index")
-    words = ("--work-tree=" + draft, "checkout-index", "--all", "--quiet", "--index")
-    repo.must(*words, index=index, directory=draft, timeout_s=timeout_s)
-    failpoint("agent.stage.checkout")
-    root = os.fsencode(draft)
-    if is_odd:
-        set_modes(root, entries)
-    for path, text in links.items():
-        _make_parents(root, path)
-        os.symlink(text, os.path.join(root, path))
-    found = differences(root, entries, links, check=wire.check)
-    if found:
-        raise Problem("bad-checkout", "what was unpacked differs from the release: %s" % "; ".join(found[:5]))
-    failpoint("agent.stage.verified")
-    _sync(wire, root)
-    failpoint("agent.stage.synced")
-
-
-def _make_parents(root: bytes, path: bytes) -> None:
-    """Make the directories above a linked path; each must be a real one, or a link could lead out of the release."""
-    for parent in _parents(path):
-        folder = os.path.join(root, parent)
-        if not os.path.lexists(folder):
-            os.mkdir(folder, DIRECTORY)
-        elif not stat.S_ISDIR(os.lstat(folder).st_mode):
-            raise Problem("linked-path-taken", "%s is not a directory of the release" % os_text(folder))
-
-
-def _sync(wire: Wire, draft: bytes) -> None:
-    """Make everything written so far durable: the release's files and git's objects are on one file system."""
-    try:
-        status, _, _ = run(wire, ["sync", "-f", os.fsdecode(draft)], timeout_s=600)
-    except FileNotFoundError:
-        status = 127
-    if status:  # no such option, or the disk could not: file by file it says so itself
-        for path, entry in [*walk(draft), (b"", os.lstat(draft))]:
-            if not stat.S_ISLNK(entry.st_mode):
-                sync(os.path.join(draft, path))
-        os.sync()
-
-
-def _publish(place: Place, request: Json, draft: str, index: str, files: int, links: Links) -> None:
+def _publish(place: Place, request: Json, draft: str, record: Record) -> None:
     identity = request["id"]
     manifest = {
         "format": FORMAT,
@@ -204,11 +171,11 @@ def _publish(place: Place, request: Json, draft: str, index: str, files: int, li
         "commit": request["commit"],
         "source_commit": request["source_commit"],
         "tree": request["tree"],
-        "files": files,
-        "links": {_text(path): _text(text) for path, text in links.items()},
+        "files": len(record.entries),
+        "links": {_text(path): _text(text) for path, text in record.links.items()},
     }
     write_json(place.manifest(identity), manifest)
-    os.rename(index, os.path.join(place.indexes, identity))
+    record.save(place.record(identity))
     failpoint("agent.stage.manifest")
     os.rename(draft, place.release(identity))
     failpoint("agent.stage.renamed")

@@ -122,15 +122,15 @@ def _names(folder: str) -> List[str]:
 
 def _private(place: Place) -> Iterator[str]:
     yield from (os.path.join(place.tmp, name) for name in _names(place.tmp))
-    for folder in (place.own, place.manifests):
+    for folder in (place.own, place.manifests, place.records):
         yield from (os.path.join(folder, name) for name in _names(folder) if name.endswith(".new"))
 
 
 def _unpaired(place: Place) -> Iterator[str]:
-    for folder, suffix in ((place.manifests, ".json"), (place.indexes, "")):
+    for folder in (place.manifests, place.records):
         for name in _names(folder):
-            identity = name[: len(name) - len(suffix)]
-            if name.endswith(suffix) and ID.match(identity) and not os.path.lexists(place.release(identity)):
+            identity = name[:-5]
+            if name.endswith(".json") and ID.match(identity) and not os.path.lexists(place.release(identity)):
                 yield os.path.join(folder, name)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
+from itertools import islice
 
 from .problem import os_text
 
@@ -13,12 +14,20 @@ TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
     from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
+    from .record import Record
+
     Entries = Dict[bytes, Tuple[bytes, bytes]]
     Links = Dict[bytes, bytes]
 
 CHUNK = 1 << 20
 DIRECTORY = 0o755
 MODES = {b"100644": 0o644, b"100755": 0o755}
+
+
+def parents(path: bytes) -> List[bytes]:
+    """Return the directories above a path, the uppermost first."""
+    parts = path.split(b"/")
+    return [b"/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def remove(path: str) -> None:
@@ -57,21 +66,35 @@ def blob_id(path: bytes, entry: os.stat_result, length: int) -> bytes:
 
 
 def differences(
-    root: bytes, entries: Entries, links: Links, most: int = 20, check: Callable[[], None] = lambda: None
+    root: bytes,
+    entries: Entries,
+    links: Links,
+    most: int = 20,
+    check: Callable[[], None] = lambda: None,
+    record: Optional[Record] = None,
 ) -> List[str]:
-    """Hash every file below ``root`` and return how it differs from ``entries``, at most ``most`` sentences.
+    """Return how what stands below ``root`` differs from what must, at most ``most`` sentences; see ``compare``."""
+    found = islice(compare(root, entries, links, check, record), most)
+    return ["%s: %s" % (os_text(path), wrong) for path, wrong in found]
+
+
+def compare(
+    root: bytes,
+    entries: Entries,
+    links: Links,
+    check: Callable[[], None] = lambda: None,
+    record: Optional[Record] = None,
+) -> Iterator[Tuple[bytes, str]]:
+    """Hash every file below ``root`` and yield (path, what is wrong) of those that differ from ``entries``.
 
     ``entries`` maps paths (bytes, relative) to (mode, object id) as git lists them; ``links`` maps the paths of shared
     links to what they must read. Directories must be exactly those that the files need, modes 0644 and 0755. ``check``
-    is called between files and may raise.
+    is called between files and may raise. What ``record`` knows is not hashed again, and it learns the others.
     """
-    found = []
+    if record:
+        record.begin()
     missing = set(entries) | set(links)
-    directories = {b""}
-    for path in missing:
-        while path:
-            path = os.path.dirname(path)
-            directories.add(path)
+    directories = {b"", *(parent for path in missing for parent in parents(path))}
     for path, entry in walk(root):
         check()
         if stat.S_ISDIR(entry.st_mode):
@@ -80,13 +103,11 @@ def differences(
                 wrong = "mode %o, not 755" % stat.S_IMODE(entry.st_mode)
         else:
             missing.discard(path)
-            wrong = _wrong(os.path.join(root, path), path, entry, entries, links)
+            wrong = _wrong(os.path.join(root, path), path, entry, entries, links, record)
         if wrong:
-            found.append("%s: %s" % (os_text(path), wrong))
-            if len(found) >= most:
-                return found
-    found.extend("%s: missing" % os_text(path) for path in sorted(missing)[: most - len(found)])
-    return found
+            yield path, wrong
+    for path in sorted(missing):
+        yield path, "missing"
 
 
 def set_modes(root: bytes, entries: Entries) -> None:
@@ -113,7 +134,9 @@ def walk(root: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
                 yield path, entry
 
 
-def _wrong(full: bytes, path: bytes, entry: os.stat_result, entries: Entries, links: Links) -> Optional[str]:
+def _wrong(
+    full: bytes, path: bytes, entry: os.stat_result, entries: Entries, links: Links, record: Optional[Record]
+) -> Optional[str]:
     if path in links:
         good = stat.S_ISLNK(entry.st_mode) and os.readlink(full) == links[path]
         return None if good else "not the link to the shared directory that it must be"
@@ -127,4 +150,10 @@ def _wrong(full: bytes, path: bytes, entry: os.stat_result, entries: Entries, li
         return "not a regular file"
     elif stat.S_IMODE(entry.st_mode) & 0o777 != MODES[mode]:
         return "mode %o, not %o" % (stat.S_IMODE(entry.st_mode), MODES[mode])
-    return None if blob_id(full, entry, len(identity)) == identity else "its content is not that of the release"
+    if record and record.knows(path, (mode, identity), entry):
+        return None
+    if blob_id(full, entry, len(identity)) != identity:
+        return "its content is not that of the release"
+    if record:
+        record.note(path, entry)
+    return None

@@ -178,6 +178,8 @@ class TargetsConfig(Table):
     after_flip: Annotated[tuple[Word, ...], AfterValidator(_check_filled)] | None = None
     after_flip_timeout: Seconds = 60
     stage_timeout: Seconds = 900
+    reuse_after: Annotated[int, Field(ge=0)] | Literal["never"] = 3600
+    verify: Literal["written", "full"] = "written"
     groups: Annotated[dict[Label, GroupConfig], AfterValidator(_check_filled)]
 
 

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .config_models import TargetsConfig
 from .release import Release
 
 QUICK_S = 30.0
@@ -70,16 +71,19 @@ def fetch(
     return Request("fetch", fields, seconds, delta.pack if delta else b"")
 
 
-def stage(release: Release, linked_dirs: Sequence[str], linked_files: Sequence[str], timeout_s: float) -> Request:
+def stage(release: Release, targets: TargetsConfig) -> Request:
     """Ask for the release directory to be made and checked, or checked again where it stands already."""
+    timeout_s, reuse_after = targets.stage_timeout, targets.reuse_after
     fields = {
         "id": release.id,
         "number": release.number,
         "commit": release.commit,
         "source_commit": release.source_commit,
         "tree": release.tree,
-        "linked_dirs": list(linked_dirs),
-        "linked_files": list(linked_files),
+        "linked_dirs": list(targets.linked_dirs),
+        "linked_files": list(targets.linked_files),
+        "reuse_after": None if reuse_after == "never" else reuse_after,
+        "full": targets.verify == "full",
         "timeout_s": timeout_s,
     }
     return Request("stage", fields, timeout_s * 2 + QUICK_S)
@@ -128,6 +132,11 @@ def share(files: Mapping[str, bytes], *, replace: bool) -> Request:
     """Ask for linked files to be placed below ``shared``."""
     encoded = {path: b64encode(content).decode("ascii") for path, content in files.items()}
     return Request("share", {"files": encoded, "replace": replace})
+
+
+def prune(targets: TargetsConfig) -> Request:
+    """Ask for old releases to go, the last of them to where the next one can be made of it."""
+    return Request("prune", {"keep": targets.keep, "spare": targets.reuse_after != "never"}, 300.0)
 
 
 def admit_gate(keys: Mapping[str, object], *, gate: str, interpreter: str, home: str, become: str | None) -> Request:

@@ -56,8 +56,7 @@ class Rollout:
     def stage(self, names: Iterable[str]) -> None:
         """Bring, unpack, check and arm on each host; nothing visible changes."""
         hosts = {host.name: host for host in self.hands.hosts}
-        targets = self.hands.settings.targets
-        unpack = requests.stage(self.release, targets.linked_dirs, targets.linked_files, targets.stage_timeout)
+        unpack = requests.stage(self.release, self.hands.settings.targets)
         arm = requests.arm(self.release.id)
         bring = self.hands.transport.bring
         orders = {name: (*bring(self.release, hosts[name], self.probes[name]), unpack, arm) for name in names}
@@ -96,7 +95,7 @@ class Rollout:
         lost = _bad(self.hands.ask("confirm", {name: (requests.confirm(decision),) for name in live}, Done))
         if lost:
             self.notes.append(f"live, but not yet in its own record, which settles at the next contact: {fold(lost)}")
-        prune = Request("prune", {"keep": self.hands.settings.targets.keep}, 300.0)
+        prune = requests.prune(self.hands.settings.targets)
         spared = _bad(self.hands.ask("prune", {name: (prune,) for name in live if name not in lost}, Pruned))
         self.notes += [f"old releases were not pruned on {name}: {error}" for name, error in spared.items()]
         if self.failures:

@@ -117,7 +117,7 @@ class Host:
             agent.flip(made, turn)
             agent.ask("confirm", decision=f"d{turn}")
             if keep is not None:
-                agent.ask("prune", keep=keep)
+                agent.ask("prune", keep=keep, spare=True)
             agent.leave()
 
     def current(self) -> str | None:
@@ -225,9 +225,15 @@ class Agent:
         return self.ask("fetch", commit=made.commit, ref=made.ref, mirrors=mirrors, timeout_s=20)
 
     def stage(
-        self, made: Made, dirs: tuple[str, ...] = (), files: tuple[str, ...] = (), fetch: bool = True
+        self,
+        made: Made,
+        dirs: tuple[str, ...] = (),
+        files: tuple[str, ...] = (),
+        fetch: bool = True,
+        reuse_after: int | None = 0,
+        full: bool = False,
     ) -> dict[str, Any]:
-        """Fetch and unpack."""
+        """Fetch and unpack, in the spare where there is one."""
         if fetch:
             self.fetch(made)
         return self.ask(
@@ -239,6 +245,8 @@ class Agent:
             tree=made.tree,
             linked_dirs=list(dirs),
             linked_files=list(files),
+            reuse_after=reuse_after,
+            full=full,
             timeout_s=20,
         )
 

@@ -287,9 +287,9 @@ def test_a_repack_that_is_killed_loses_nothing(tmp_path: Path, name: str) -> Non
         data = git("hash-object", "-w", "--stdin", data=b"%d" % number, cwd=repo)
         git("pack-objects", "-q", str(repo / "objects/pack/pack"), data=data.encode() + b"\n", cwd=repo)
     with host.session(failpoint=name) as agent, pytest.raises(EOFError):
-        agent.ask("prune", keep=2)
+        agent.ask("prune", keep=2, spare=True)
     with host.session() as agent:
-        agent.ask("prune", keep=2)
+        agent.ask("prune", keep=2, spare=True)
         agent.ask("verify", id=one.id)
         agent.leave()
     assert not has_grown(Repo(Wire(), str(repo)))
@@ -317,11 +317,12 @@ def test_a_release_needs_room_for_its_files_and_some_to_spare(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: SimpleNamespace, told: str
 ) -> None:
     host = Host(tmp_path)
-    one = host.release({b"a": b"x" * (2 << 20), b"b/c": b"y" * (1 << 20)})
+    blobs = [git("hash-object", "-w", "--stdin", data=b"x" * size, cwd=host.mirror) for size in (2 << 20, 1 << 20)]
+    wanted = [blob.encode() for blob in blobs]
     monkeypatch.setattr("tasks.agent.growth.os.statvfs", lambda path: found)
     if not told:
-        return need_room(Repo(Wire(), str(host.mirror)), one.tree, 2)
+        return need_room(Repo(Wire(), str(host.mirror)), wanted)
     with pytest.raises(Problem, match=told) as caught:
-        need_room(Repo(Wire(), str(host.mirror)), one.tree, 2)
+        need_room(Repo(Wire(), str(host.mirror)), wanted)
     assert caught.value.code == "disk-full"
     return None

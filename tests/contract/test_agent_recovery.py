@@ -26,12 +26,14 @@ KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 FREEZING = (
     "agent.locked",
     "agent.fetch.before",
+    "agent.stage.spare",
     "agent.stage.checkout",
     "agent.stage.manifest",
     "agent.armed",
     "agent.flip.before",
     "agent.flip.after",
     "agent.prune.renamed",
+    "agent.prune.spared",
 )
 ZERO: dict[bytes, Content] = {b"index.html": b"zero"}
 ONE: dict[bytes, Content] = {b"index.html": b"one", b"a/b": b"b"}
@@ -53,7 +55,7 @@ def run(agent: Agent, made: Made, turn: int, *, revert: bool = False) -> str:
             agent.ask("revert", decision=f"d{turn}")
         else:
             agent.ask("confirm", decision=f"d{turn}")
-            agent.ask("prune", keep=1)
+            agent.ask("prune", keep=1, spare=True)
     except EOFError:
         return "killed" if agent.wait() in KILLED else "gone"
     except Refused as refused:
@@ -63,11 +65,13 @@ def run(agent: Agent, made: Made, turn: int, *, revert: bool = False) -> str:
     return "done"
 
 
-def three(host: Host) -> tuple[Made, Made]:
-    """Have two releases lived through and a third one ready: its deploy prunes the first."""
-    host.deploy(host.release(ZERO), 1)
+def ready(host: Host) -> tuple[Made, Made]:
+    """Have releases lived through and the next ready: it is made of the spare, deletes one and makes one the spare."""
+    for turn, keep in ((1, None), (2, None), (3, 1)):
+        host.deploy(host.release({**ZERO, b"turn": b"%d" % turn}), turn, keep=keep)
     one = host.release(ONE)
-    host.deploy(one, 2)
+    host.deploy(one, 4, reuse_after=None)
+    assert len(list((host.own / "spare").iterdir())) == 2
     (installed,) = (host.own / "agent").iterdir()
     installed.rename(installed.with_name("0" * 64))  # so that the run passes the installation too
     return one, host.release(TWO)
@@ -89,16 +93,17 @@ def test_every_chapter_of_a_deploy_has_its_failpoints() -> None:
 def test_stopped_anywhere_one_whole_release_is_live_and_the_next_run_converges(
     host: Host, point: str, action: str
 ) -> None:
-    one, two = three(host)
+    one, two = ready(host)
     with host.session(failpoint=f"{point}:1:{action}") as agent:
-        outcome = run(agent, two, 3, revert="revert" in point)
+        outcome = run(agent, two, 5, revert="revert" in point)
     goes_on = point == "agent.install.before"  # an agent that cannot be installed works on all the same
-    assert outcome == ("killed" if action == "kill" else "done" if goes_on else "os-error")
+    failed = "not-pruned" if ".prune." in point else "os-error"
+    assert outcome == ("killed" if action == "kill" else "done" if goes_on else failed)
     check(host, one, two)
     with host.session() as agent:
         found = agent.ask("settle")
         assert found["stack"][-1] == host.current() == found["current"]
-        assert run(agent, two, 4) == "done"
+        assert run(agent, two, 6) == "done"
     assert host.current() == two.id
     assert host.files(two) == TWO
     assert sorted(os.listdir(host.app / "releases")) == [one.id, two.id]
@@ -109,7 +114,7 @@ def test_stopped_anywhere_one_whole_release_is_live_and_the_next_run_converges(
 
 @pytest.mark.parametrize("point", FREEZING)
 def test_cut_off_while_frozen_anywhere_it_stops_and_the_next_run_converges(host: Host, point: str) -> None:
-    one, two = three(host)
+    one, two = ready(host)
     with host.session(failpoint=f"{point}:1:pause", lease_s=0.4) as agent:
         _until_frozen(agent, two)
         elapse(0.6)
@@ -136,12 +141,14 @@ def _until_frozen(agent: Agent, made: Made) -> None:
         tree=made.tree,
         linked_dirs=[],
         linked_files=[],
+        reuse_after=0,
+        full=False,
         timeout_s=20,
     )
     agent.order("arm", id=made.id)
-    agent.go(made, 3)
-    agent.order("confirm", decision="d3")
-    agent.order("prune", keep=1)
+    agent.go(made, 5)
+    agent.order("confirm", decision="d5")
+    agent.order("prune", keep=1, spare=True)
 
     def frozen() -> bool:
         agent.send(b'{"beat":1}\n')

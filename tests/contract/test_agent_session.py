@@ -165,11 +165,12 @@ def test_prune_keeps_what_is_live_what_was_and_drops_what_never_was(host: Host) 
         host.deploy(each, turn)
     with host.session() as agent:
         agent.stage(made[4])
-        assert agent.ask("prune", keep=0)["removed"] == [made[0].id, made[1].id, made[4].id]
+        assert agent.ask("prune", keep=0, spare=True)["removed"] == [made[0].id, made[1].id, made[4].id]
         agent.leave()
     assert sorted(os.listdir(host.app / "releases")) == [made[2].id, made[3].id]
     assert sorted(os.listdir(host.own / "releases")) == [f"{each.id}.json" for each in made[2:4]]
-    assert sorted(os.listdir(host.own / "index")) == [each.id for each in made[2:4]]
+    assert sorted(os.listdir(host.own / "records")) == [f"{each.id}.json" for each in made[2:4]]
+    assert sorted(os.listdir(host.own / "spare")) == [made[1].id, f"{made[1].id}.json"], "the last that was live"
     assert not host.leftovers()
 
 

@@ -181,7 +181,7 @@ class FakeHost:
             self._settle()
         return {"current": self.current}
 
-    def _do_prune(self, keep: int) -> dict[str, Any]:
+    def _do_prune(self, keep: int, spare: bool) -> dict[str, Any]:
         return {"removed": []}
 
 

@@ -76,7 +76,8 @@ def test_the_settings_reach_the_targets() -> None:
     world.deploy()
     (stage, *_), (prune, *_) = world.fleet.requests("stage"), world.fleet.requests("prune")
     assert (stage.fields["linked_dirs"], stage.fields["linked_files"]) == (["storage"], [".env"])
-    assert prune.fields == {"keep": 4}
+    assert prune.fields == {"keep": 4, "spare": True}
+    assert (stage.fields["reuse_after"], stage.fields["full"]) == (3600, False)
     assert world.fleet.requests("after_flip")[0].fields == {"command": ["reload"], "timeout_s": 60}
 
 

@@ -173,7 +173,7 @@ def test_sweep_removes_ours_and_nothing_else(place: Place) -> None:
         Path(place.tmp, "x"),
         Path(place.own, "state.json.7.new"),
         Path(place.manifests, f"{B}.json"),
-        Path(place.indexes, B),
+        Path(place.records, f"{B}.json"),
     ]
     for path in ours:
         path.write_text("ours")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 
 from tasks.agent.place import Place
 from tasks.agent.problem import Problem, explain, os_text
+from tasks.agent.record import TICK_NS, Record
 from tasks.agent.stage import plan_links
-from tasks.agent.trees import differences, remove
+from tasks.agent.trees import blob_id, differences, remove
 
 Entries = dict[bytes, tuple[bytes, bytes]]
 FILE, PROGRAM, LINK = b"100644", b"100755", b"120000"
@@ -116,6 +118,34 @@ def test_differences_ask_between_files_whether_to_go_on(tree: tuple[bytes, Entri
 
     with pytest.raises(KeyError):
         differences(*tree, check=stop)
+
+
+def test_what_a_record_knows_is_not_hashed_again_and_anything_else_is(
+    tree: tuple[bytes, Entries, dict[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+
+    def counting(path: bytes, entry: os.stat_result, length: int) -> bytes:
+        hashed.append(os.path.basename(os.fsdecode(path)))
+        return blob_id(path, entry, length)
+
+    monkeypatch.setattr("tasks.agent.trees.blob_id", counting)
+    root, wanted, links = tree
+    newest = max(os.lstat(os.path.join(root, path)).st_ctime_ns for path in wanted)
+    while time.time_ns() < newest + 2 * TICK_NS:
+        time.sleep(0.005)
+    record = Record(wanted, links, {})
+    assert differences(root, wanted, links, record=record) == []
+    assert sorted(hashed) == ["index", "run", "to"]
+    hashed.clear()
+    assert differences(root, wanted, links, record=record) == []
+    assert hashed == []
+    index = os.path.join(root, b"index")
+    seen = os.stat(index)
+    Path(os.fsdecode(index)).write_bytes(b"HELLO")
+    os.utime(index, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert differences(root, wanted, links, record=record) == ["index: its content is not that of the release"]
+    assert hashed == ["index"]
 
 
 def test_sha256_repositories_are_hashed_with_it(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tasks.core import requests
+from tasks.core.config_models import TargetsConfig
 from tasks.core.release import Release
 from tasks.core.requests import QUICK_S, Decision, MirrorUrl, Request
 
@@ -14,9 +15,17 @@ RELEASE = Release("20260101T000000Z-0001-aaaaaaa", 1, "prod", "a" * 40, "b" * 40
 MIRRORS = (MirrorUrl("mirror-1", "ssh://mirror-1/srv/git/www.git", 0), MirrorUrl("mirror-2", "/srv/git/www.git", 2))
 DECISION = Decision(7, "7-x-n0", "deploy", "ann@laptop", "because")
 
+TARGETS = TargetsConfig.model_validate(
+    {
+        "deploy_to": "/srv/app",
+        "linked_dirs": ("storage",),
+        "linked_files": (".env",),
+        "groups": {"web": {"hosts": ("web-1",)}},
+    }
+)
 EVERY = [
     requests.fetch(RELEASE, MIRRORS, 900.0),
-    requests.stage(RELEASE, ("storage",), (".env",), 900.0),
+    requests.stage(RELEASE, TARGETS),
     requests.arm(RELEASE.id),
     requests.flip(RELEASE.id, None, DECISION),
     requests.confirm(DECISION),
@@ -49,7 +58,7 @@ def test_a_fetch_may_take_its_time_at_every_mirror(count: int) -> None:
 
 
 def test_stage_says_what_the_release_is_and_what_is_shared() -> None:
-    assert requests.stage(RELEASE, ("storage",), (".env",), 900.0).fields == {
+    assert requests.stage(RELEASE, TARGETS).fields == {
         "id": RELEASE.id,
         "number": 1,
         "commit": "b" * 40,
@@ -57,7 +66,9 @@ def test_stage_says_what_the_release_is_and_what_is_shared() -> None:
         "tree": "c" * 40,
         "linked_dirs": ["storage"],
         "linked_files": [".env"],
-        "timeout_s": 900.0,
+        "reuse_after": 3600,
+        "full": False,
+        "timeout_s": 900,
     }
 
 
@@ -70,5 +81,5 @@ def test_flip_confirm_and_revert_speak_of_one_decision() -> None:
 @pytest.mark.parametrize("request_", EVERY, ids=lambda request_: request_.verb)
 def test_the_deployer_waits_longer_than_the_agent_may_take(request_: Request) -> None:
     own = request_.fields.get("timeout_s", 0.0)
-    assert isinstance(own, float)
+    assert isinstance(own, (int, float))
     assert request_.timeout_s >= own + QUICK_S

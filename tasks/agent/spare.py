@@ -1,0 +1,91 @@
+"""The spare: a release directory that prune would delete anyway, kept so that the next one costs what its change costs.
+
+``.skein/spare/<id>`` is the directory and ``.skein/spare/<id>.json`` the record of its files, which comes last and goes
+first: a directory without one is rubbish.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+from .place import ID
+from .record import read_record
+from .trees import remove
+
+TYPE_CHECKING = False  # so that no host imports typing
+if TYPE_CHECKING:
+    from typing import Iterator, Optional, Sequence
+
+    from .place import Place
+    from .problem import Json
+    from .record import Record
+
+PROC = "/proc"
+
+
+def put(place: Place, identity: str, grave: str) -> None:
+    """Keep a release that is no longer wanted, and stands at ``grave``, as the spare instead of the one that was."""
+    path = os.path.join(place.spare, identity)
+    os.makedirs(place.spare, exist_ok=True)
+    discard(place)
+    os.rename(grave, path)
+    os.rename(place.record(identity), path + ".json")
+
+
+def discard(place: Place) -> None:
+    """Delete what is kept; a kill on the way leaves no record, so nobody uses what is left."""
+    for name in sorted(_names(place), key=lambda name: not name.endswith(".json")):
+        remove(os.path.join(place.spare, name))
+
+
+def take(place: Place, draft: str, history: Sequence[Json], reuse_after: float) -> Optional[Record]:
+    """Move the spare to ``draft`` and return the record of its files; None where there is none that may be used.
+
+    One that was live less than ``reuse_after`` seconds ago may not, nor one that a process is seen to be using.
+    """
+    for name in filter(ID.match, _names(place)):
+        path = os.path.join(place.spare, name)
+        record = read_record(path + ".json")
+        until = live_until(history, name)
+        if record is None or until is None or time.time() - until < reuse_after or is_used(path):
+            continue
+        os.unlink(path + ".json")
+        os.rename(path, draft)
+        return record
+    return None
+
+
+def live_until(history: Sequence[Json], identity: str) -> Optional[float]:
+    """Return when another release took the place of this one for the last time; None where the history does not say."""
+    for place in range(len(history) - 1, 0, -1):
+        if history[place - 1]["id"] == identity:
+            at: float = history[place]["at"]
+            return at
+    return None
+
+
+def is_used(path: str) -> bool:
+    """Tell whether a process works in a directory or has something of it open, as far as this user may look."""
+    inside = os.path.realpath(path)
+    for process in filter(str.isdigit, os.listdir(PROC)):
+        with contextlib.suppress(OSError):  # another user's, or it ended
+            if any(link == inside or link.startswith(inside + "/") for link in _links(os.path.join(PROC, process))):
+                return True
+    return False
+
+
+def _links(folder: str) -> Iterator[str]:
+    yield os.readlink(os.path.join(folder, "cwd"))
+    yield os.readlink(os.path.join(folder, "root"))
+    for name in os.listdir(os.path.join(folder, "fd")):
+        with contextlib.suppress(FileNotFoundError):
+            yield os.readlink(os.path.join(folder, "fd", name))
+
+
+def _names(place: Place) -> Sequence[str]:
+    try:
+        return os.listdir(place.spare)
+    except OSError:
+        return []

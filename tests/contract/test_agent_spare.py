@@ -1,0 +1,175 @@
+"""The spare becomes the next release at the cost of what changed; never with a file that is not as it must be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from agent_host import Content, Host, Made, until
+
+from tasks.agent.record import TICK_NS, Record
+from tasks.agent.spare import live_until
+
+KEPT: dict[bytes, Content] = {b"same": b"same", b"dir/deep/same": b"deep", b"run": b"#!/bin/sh\n", b"to": ("same",)}
+OLD: dict[bytes, Content] = {**KEPT, b"index": b"old", b"gone/file": b"gone", b"was-file": b"f", b"was-dir/a": b"a"}
+NEW: dict[bytes, Content] = {**KEPT, b"index": b"new", b"came/file": b"came", b"was-file/b": b"b", b"was-dir": b"d"}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """Have a spare made of ``OLD``; two releases that stand came after it."""
+    host = Host(tmp_path)
+    for turn, files in enumerate((OLD, {b"index": b"1"}, {b"index": b"2"}), 1):
+        host.deploy(host.release(files), turn, keep=1)
+    assert spare(host).is_dir()
+    return host
+
+
+def spare(host: Host) -> Path:
+    """Return the directory that is kept."""
+    (record,) = (host.own / "spare").glob("*.json")
+    return record.with_suffix("")
+
+
+def staged(host: Host, made: Made, **fields: object) -> bool:
+    """Stage, and tell whether the spare became the release: a file that did not change is the one that was."""
+    before = (spare(host) / "dir/deep/same").stat().st_ino
+    with host.session() as agent:
+        assert agent.stage(made, **fields)["made"] is True  # type: ignore[arg-type]
+        agent.leave()
+    assert host.files(made) == made.files
+    assert not host.leftovers()
+    return (host.app / "releases" / made.id / "dir/deep/same").stat().st_ino == before
+
+
+def test_the_spare_becomes_the_release_with_files_folders_and_kinds_changed(host: Host) -> None:
+    made = host.release(NEW)
+    assert staged(host, made) is True
+    assert list((host.own / "spare").iterdir()) == []
+    host.deploy(made, 9)
+    with host.session() as agent:
+        assert agent.ask("status")["drift"] == []
+        assert agent.ask("verify", id=made.id)["files"] == len(NEW)
+
+
+def test_what_is_hashed_in_full_comes_from_the_spare_as_well(host: Host) -> None:
+    assert staged(host, host.release(NEW), full=True) is True
+
+
+def test_linked_paths_that_come_and_go_are_made_and_taken_away(host: Host) -> None:
+    with host.session() as agent:
+        agent.stage(host.release({**NEW, b"x": b""}), dirs=("up/loads", "came/dir"), reuse_after=None)
+    for turn, dirs in ((11, ("up/loads",)), (12, ()), (13, ()), (14, ("dir/links",))):
+        made = host.release({**NEW, b"x": b"%d" % turn})
+        host.deploy(made, turn, keep=1, dirs=dirs)
+        links = {name.encode(): (os.path.join("../" * (name.count("/") + 2), "shared", name),) for name in dirs}
+        assert host.files(made) == {**made.files, **links}
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "content": lambda root: (root / "same").write_bytes(b"evil"),
+    "content, with its times put back": lambda root: _quietly(root / "same"),
+    "another file": lambda root: (root / "cache").write_bytes(b""),
+    "another folder": lambda root: (root / "dir/cache").mkdir(),
+    "mode": lambda root: (root / "run").chmod(0o644),
+    "a link elsewhere": lambda root: ((root / "to").unlink(), (root / "to").symlink_to("/etc/passwd")),
+    "a file that is gone": lambda root: (root / "same").unlink(),
+    "a folder that is a link": lambda root: (
+        (root / "dir").rename(root.parent / "aside"),
+        (root / "dir").symlink_to(root.parent / "aside"),
+    ),
+}
+
+
+def _quietly(path: Path) -> None:
+    seen = path.stat()
+    path.write_bytes(b"evil")
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_spare_with_any_damage_is_not_used(host: Host, damage: Callable[[Path], object]) -> None:
+    deep = (spare(host) / "dir/deep/same").stat().st_ino
+    kept = os.open(spare(host) / "dir/deep/same", os.O_PATH)  # so that its inode is not given to another file
+    damage(spare(host))
+    made = host.release(NEW)
+    with host.session() as agent:
+        agent.stage(made)
+        agent.leave()
+    assert host.files(made) == NEW
+    assert (host.app / "releases" / made.id / "dir/deep/same").stat().st_ino != deep
+    os.close(kept)
+
+
+def test_a_file_that_was_only_touched_is_hashed_and_stays(host: Host) -> None:
+    os.utime(spare(host) / "same")
+    assert staged(host, host.release(NEW)) is True
+
+
+@pytest.mark.parametrize("record", [b"", b"{}", b"[]", b'{"format": 1, "files": {"same": 7}, "links": {}}', b"\xff"])
+def test_a_spare_whose_record_is_damaged_is_not_used(host: Host, record: bytes) -> None:
+    (spare(host).parent / f"{spare(host).name}.json").write_bytes(record)
+    made = host.release(NEW)
+    with host.session() as agent:
+        agent.stage(made)
+    assert host.files(made) == NEW
+
+
+def test_a_spare_that_was_live_just_now_is_not_used(host: Host) -> None:
+    assert staged(host, host.release(NEW), reuse_after=3600) is False
+
+
+def test_a_spare_is_not_used_where_none_is_wanted(host: Host) -> None:
+    assert staged(host, host.release(NEW), reuse_after=None) is False
+    with host.session() as agent:
+        agent.ask("prune", keep=1, spare=False)
+
+
+def test_a_spare_in_which_a_process_works_is_not_used(host: Host) -> None:
+    with subprocess.Popen(["sleep", "60"], cwd=spare(host) / "dir") as process:
+        until(lambda: os.readlink(f"/proc/{process.pid}/cwd").endswith("dir"))
+        assert staged(host, host.release(NEW)) is False
+        process.kill()
+
+
+def test_a_release_that_stands_is_checked_by_its_record_and_damage_is_seen(host: Host) -> None:
+    made = host.release(NEW)
+    staged(host, made)
+    root = host.app / "releases" / made.id
+    with host.session() as agent:
+        assert agent.stage(made)["made"] is False
+        _quietly(root / "same")
+        assert agent.stage(made)["made"] is True, "made anew"
+    assert host.files(made) == NEW
+
+
+def test_what_changed_in_the_tick_in_which_it_was_hashed_is_not_trusted(tmp_path: Path) -> None:
+    entry = (b"100644", b"0" * 40)
+    record = Record({b"a": entry}, {}, {})
+    (tmp_path / "a").write_bytes(b"a")
+    seen = (tmp_path / "a").stat()
+    record.begin()
+    record.note(b"a", seen)
+    assert not record.knows(b"a", entry, seen)
+    until(lambda: seen.st_ctime_ns < _now(tmp_path) - 2 * TICK_NS)
+    record.begin()
+    record.note(b"a", seen)
+    assert record.knows(b"a", entry, seen)
+    assert not record.knows(b"a", (b"100755", b"0" * 40), seen)
+
+
+def _now(folder: Path) -> int:
+    path = folder / "now"
+    path.write_bytes(b"")
+    return path.stat().st_ctime_ns
+
+
+def test_when_a_release_was_live_last_is_when_the_next_one_came() -> None:
+    history = [{"id": name, "at": at} for name, at in (("a", 1.0), ("b", 2.0), ("a", 3.0), ("c", 4.0))]
+    assert live_until(history, "a") == 4.0
+    assert live_until(history, "b") == 3.0
+    assert live_until(history, "c") is None
+    assert live_until(history, "d") is None
