@@ -11,7 +11,7 @@ from .repo import last_line
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Dict, Optional
 
     from .problem import Json
     from .repo import Repo
@@ -20,16 +20,16 @@ LOOSE_MOST = 100  # objects; git's own limit for keeping them single (git-config
 APPLY_S = 600.0
 
 
-def apply(repo: Repo, request: Json) -> Optional[str]:
+def apply(repo: Repo, request: Json, there: Dict[str, str]) -> Optional[str]:
     """Bring the release commit from ``request["payload"]``; return None, or why the mirrors must be asked instead.
 
-    ``request["base"]`` is the ref of the release that the pack builds on, and ``base_commit`` what it must stand for;
-    an empty one: the pack is whole. The pack carries the new commit without its history, so the commit is entered as
-    one where history ends (gitrepository-layout(5), shallow), as ``git fetch --depth=1`` does. The ref comes last, once
-    every object that it needs is here.
+    ``request["base"]`` is the ref of the release that the pack builds on, ``base_commit`` what it must stand for, and
+    ``there`` what it stands for; an empty one: the pack is whole. The pack carries the new commit without its history,
+    so the commit is entered as one where history ends (gitrepository-layout(5), shallow), as ``git fetch --depth=1``
+    does. The ref comes last, once every object that it needs is here.
     """
     base, commit, pack = request["base"], request["commit"], request["payload"]
-    if base and not repo.has(request["base_commit"], base):
+    if base and there.get(base) != request["base_commit"]:
         return "the release that the delta builds on is not here"
     few = int.from_bytes(pack[8:12], "big") <= LOOSE_MOST
     words = ("unpack-objects", "-q") if few else ("index-pack", "--stdin", "--fix-thin")

@@ -11,53 +11,47 @@ from .failpoints import failpoint
 from .growth import need_room
 from .place import sync
 from .problem import Problem, os_text
-from .trees import DIRECTORY, differences, parents, remove, set_modes
+from .trees import DIRECTORY, LINK, MODES, differences, parents, remove, set_modes, wrong
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import List
-
     from .record import Record
     from .repo import Repo
-    from .trees import Entries, Links
+    from .trees import Changes, Links
     from .wire import Wire
 
 FEW = 200  # files; to sync the whole file system costs less than that of more, one by one
+SMALL = 4 << 20  # bytes that may be held in memory
 
 
 class Draft:
-    """A directory that is as ``known`` says, and is to become ``tree``, which lists ``entries``, with ``links``."""
+    """A directory that is as ``known`` says and is to become ``tree``, which differs by ``changes``, with ``links``."""
 
     def __init__(
-        self, wire: Wire, repo: Repo, path: str, known: Record, tree: str, entries: Entries, links: Links
+        self, wire: Wire, repo: Repo, path: str, known: Record, tree: str, changes: Changes, links: Links
     ) -> None:
         self.wire, self.repo, self.path, self.tree = wire, repo, path, tree
         self.root = os.fsencode(path)
-        self.record = known.becomes(entries, links)
-        was, will = {**known.links, **known.entries}, {**links, **entries}
-        self.unwanted = [name for name in was if will.get(name) != was[name]]
-        self.missing = [name for name in will if was.get(name) != will[name]]
+        self.record, self.is_new = known.becomes(tree, changes, links), not known.lines
+        self.unwanted = [name for name in changes if name in known.lines]
+        self.unwanted += [name for name in known.links if links.get(name) != known.links[name]]
+        self.files = [name for name, entry in changes.items() if entry]
+        self.links = [name for name in links if links[name] != known.links.get(name)]
 
     def fill(self, timeout_s: float) -> None:
         """Take away and write what differs, check all of it, make it durable; raise Problem "bad-checkout"."""
-        entries, links = self.record.entries, self.record.links
         self._clear()
-        files = [name for name in self.missing if name in entries]
-        need_room(self.repo, [entries[name][1] for name in files])
-        is_odd = stat.S_IMODE(os.lstat(self.path).st_mode) & 0o777 != DIRECTORY  # a default ACL overrides our umask
+        size = need_room(self.repo, [self.record.entry(name)[1] for name in self.files])
         failpoint("agent.stage.begin")
-        if files:
-            self._check_out(files, timeout_s)
+        if self.is_new or len(self.files) > FEW or size > SMALL:
+            self._check_out(timeout_s)
+        else:
+            self._write()
         failpoint("agent.stage.checkout")
-        if is_odd:
-            set_modes(self.root, entries)
-        for name in self.missing:
-            if name in links:
-                self._make_parents(name)
-                os.symlink(links[name], os.path.join(self.root, name))
-        found = differences(self.root, entries, links, 5, self.wire.check, self.record)
-        if found:
-            raise Problem("bad-checkout", "what was unpacked differs from the release: %s" % "; ".join(found))
+        for name in self.links:
+            self._make_parents(name)
+            os.symlink(self.record.links[name], os.path.join(self.root, name))
+        self._check()
         failpoint("agent.stage.verified")
         self._sync()
         failpoint("agent.stage.synced")
@@ -69,20 +63,57 @@ class Draft:
             with contextlib.suppress(OSError):  # it holds something still
                 os.rmdir(os.path.join(self.root, folder))
 
-    def _check_out(self, files: List[bytes], timeout_s: float) -> None:
+    def _write(self) -> None:
+        """Write a few small files, with one git for all of them."""
+        wanted = b"".join(self.record.entry(name)[1] + b"\n" for name in self.files)
+        told = self.repo.must("cat-file", "--batch", stdin=wanted, timeout_s=60) if wanted else b""
+        for name in self.files:
+            header, _, told = told.partition(b"\n")
+            if header.endswith(b" missing"):
+                raise Problem("git", "an object of the release is missing")
+            size = int(header.split(b" ")[2])
+            content, told = told[:size], told[size + 1 :]
+            self._make_parents(name)
+            path, mode = os.path.join(self.root, name), self.record.entry(name)[0]
+            if mode == LINK:
+                os.symlink(content, path)
+                continue
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(content)
+                os.fchmod(file.fileno(), MODES[mode])
+
+    def _check_out(self, timeout_s: float) -> None:
+        """Have git write the files, however many and large."""
+        is_odd = stat.S_IMODE(os.lstat(self.path).st_mode) & 0o777 != DIRECTORY  # a default ACL overrides our umask
         index = self.path + ".index"
         try:
             self.repo.must("read-tree", "--index-output=" + index, self.tree, index=index, timeout_s=timeout_s)
             failpoint("agent.stage.index")
             words = ("--work-tree=" + self.path, "checkout-index", "--quiet", "-z", "--stdin")
-            names = b"".join(name + b"\0" for name in files)
-            self.repo.must(*words, index=index, directory=self.path, stdin=names, timeout_s=timeout_s)
+            names = b"".join(name + b"\0" for name in self.files)
+            if names:
+                self.repo.must(*words, index=index, directory=self.path, stdin=names, timeout_s=timeout_s)
         finally:
             if os.path.lexists(index):
                 remove(index)
+        if is_odd:
+            set_modes(self.root, self.record.entries())
+
+    def _check(self) -> None:
+        """Hash what was written; raise Problem "bad-checkout" where it is not what must be."""
+        entries, links = self.record.entries(), self.record.links
+        if self.is_new:
+            found = differences(self.root, entries, links, 5, self.wire.check, self.record)
+        else:
+            self.record.begin()
+            seen = ((name, os.path.join(self.root, name)) for name in (*self.files, *self.links))
+            told = ((name, wrong(path, name, os.lstat(path), entries, links, self.record)) for name, path in seen)
+            found = ["%s: %s" % (os_text(name), why) for name, why in told if why]
+        if found:
+            raise Problem("bad-checkout", "what was unpacked differs from the release: %s" % "; ".join(found[:5]))
 
     def _make_parents(self, path: bytes) -> None:
-        """Make the directories above a linked path; each must be a real one, or a link could lead out of here."""
+        """Make the directories above a path; each must be a real one, or a link could lead out of here."""
         for parent in parents(path):
             folder = os.path.join(self.root, parent)
             if not os.path.lexists(folder):
@@ -92,11 +123,10 @@ class Draft:
 
     def _sync(self) -> None:
         """Make durable what was written: file by file where it is little, else the whole file system."""
-        if len(self.missing) > FEW and not self._sync_all():
+        if len(self.files) > FEW and not self._sync_all():
             return
-        entries = self.record.entries
-        written = [name for name in self.missing if name in entries and entries[name][0] != b"120000"]
-        folders = {parent for name in (*self.missing, *self.unwanted) for parent in parents(name)}
+        written = [name for name in self.files if self.record.entry(name)[0] != LINK]
+        folders = {parent for name in (*self.files, *self.links, *self.unwanted) for parent in parents(name)}
         for name in (*written, *folders, b""):
             self.wire.check()
             with contextlib.suppress(FileNotFoundError):  # a directory that went with its last file

@@ -18,7 +18,7 @@ from .trees import remove
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Any, List, Optional, Tuple
+    from typing import Any, Dict, List, Optional, Tuple
 
     from .place import Place
     from .problem import Json
@@ -50,16 +50,17 @@ def fetch(wire: Wire, place: Place, request: Json) -> Json:
         raise Problem("bad-request", "malformed commit or ref")
     repo, route = Repo(wire, place.repo, place.own), Route(path_of(place.own))
     name: Optional[str] = None
-    if not is_damaged(repo, request):
-        if repo.has(request["commit"], request["ref"]):
+    there = standing(repo, refs, request)
+    if there is not None:
+        if there.get(request["ref"]) == request["commit"]:
             return {"from": None, "skipped": []}
-        name, skipped = _bring(repo, request, route)
+        name, skipped = _bring(repo, request, route, there)
         if name is None and (not _is_promised(repo, request) or repo.is_sound(request["timeout_s"])):
             raise _no_mirror(skipped)
     if name is None:
         anew = Repo(wire, place.private("repo.git"), place.own)
         anew.make()
-        name, skipped = _bring(anew, request, route)
+        name, skipped = _bring(anew, request, route, {})
         if name is None:
             raise _no_mirror(skipped)
         if os.path.lexists(place.repo):
@@ -69,11 +70,19 @@ def fetch(wire: Wire, place: Place, request: Json) -> Json:
     return {"from": name, "skipped": skipped}
 
 
-def is_damaged(repo: Repo, request: Json) -> bool:
-    """Tell whether the repository cannot be used: none, half-made, doubted, or it has the ref and lacks an object."""
+def standing(repo: Repo, refs: List[str], request: Json) -> Optional[Dict[str, str]]:
+    """Return at which commits the refs stand; None where the repository is of no use.
+
+    There is none, it is half-made or doubted, or it has the release's ref and lacks an object.
+    """
     if not repo.is_ready():
-        return True
-    return repo.has(request["commit"], request["ref"]) and not repo.is_complete(request["commit"], request["timeout_s"])
+        return None
+    try:
+        there = repo.standing(refs)
+    except Problem:
+        return None
+    is_here = there.get(request["ref"]) == request["commit"]
+    return None if is_here and not repo.is_complete(request["commit"], request["timeout_s"]) else there
 
 
 def fetch_from(repo: Repo, mirror: Json, request: Json, timeout_s: float, pace: Optional[Pace] = None) -> Optional[str]:
@@ -124,11 +133,11 @@ def pause(wire: Wire, most_s: float) -> None:
         time.sleep(min(0.1, max(0.0, ends_at - time.monotonic())))
 
 
-def _bring(repo: Repo, request: Json, route: Route) -> Tuple[Optional[str], List[Json]]:
+def _bring(repo: Repo, request: Json, route: Route, there: Dict[str, str]) -> Tuple[Optional[str], List[Json]]:
     """Return who gave the release, the delta or a mirror, or None; and those that were passed over."""
     skipped: List[Json] = []
     if request.get("payload"):
-        trouble = apply(repo, request)
+        trouble = apply(repo, request, there)
         if trouble is None:
             return INLINE, []
         skipped.append({"mirror": INLINE, "reason": trouble})

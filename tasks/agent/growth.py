@@ -12,7 +12,7 @@ from .repo import OBJECT_ID, Repo
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Dict, Iterable, Sequence
+    from typing import Iterable, Iterator, Sequence, Tuple
 
     from .problem import Json
     from .wire import Wire
@@ -27,25 +27,27 @@ GRACE = "2.weeks.ago"  # a running fetch may still need what nothing refers to a
 RETIRABLE = re.compile(r"refs/(?:tags/release|skein/releases/[a-z0-9-]+)/[0-9]{8}T[0-9]{6}Z-[0-9]{4,9}-[0-9a-f]{7}\Z")
 
 
-def need_room(repo: Repo, blobs: Sequence[bytes]) -> None:
-    """Raise Problem "disk-full", with the numbers, where files of these contents would leave too little of the disk.
+def need_room(repo: Repo, blobs: Sequence[bytes]) -> int:
+    """Return the bytes of these contents; raise Problem "disk-full", with the numbers, where the disk has too little.
 
-    That is 64 MB and 1000 inodes, or a sixteenth of a disk that is small.
+    What must stay free is 64 MB and 1000 inodes, or a sixteenth of a disk that is small.
     """
     disk = os.statvfs(os.path.dirname(repo.path))
     words = ("cat-file", "--batch-check=%(objectsize)")
-    sizes = repo.must(*words, stdin=b"\n".join([*blobs, b""]), timeout_s=300).split() if blobs else []
+    told = repo.must(*words, stdin=b"\n".join([*blobs, b""]), timeout_s=300).split() if blobs else []
+    sizes = [int(size) for size in told if size.isdigit()]
     block = disk.f_frsize
-    wanted = sum(-(-int(size) // block) * block for size in sizes if size.isdigit())
+    wanted = sum(-(-size // block) * block for size in sizes)
     wanted += min(ROOM_BYTES, disk.f_blocks * block // ROOM_SHARE)
     free = disk.f_bavail * block
     if free < wanted:
-        told = "%d MB are free on the disk of %s and the release needs %d MB with what must stay free: free some"
-        raise Problem("disk-full", told % (free >> 20, os.path.dirname(repo.path), -(-wanted // (1 << 20))))
+        short = "%d MB are free on the disk of %s and the release needs %d MB with what must stay free: free some"
+        raise Problem("disk-full", short % (free >> 20, os.path.dirname(repo.path), -(-wanted // (1 << 20))))
     inodes = len(blobs) + min(ROOM_INODES, disk.f_files // ROOM_SHARE)
     if disk.f_files and disk.f_favail < inodes:
-        told = "%d inodes are free on the disk of %s and the release needs %d with what must stay free: free some"
-        raise Problem("disk-full", told % (disk.f_favail, os.path.dirname(repo.path), inodes))
+        short = "%d inodes are free on the disk of %s and the release needs %d with what must stay free: free some"
+        raise Problem("disk-full", short % (disk.f_favail, os.path.dirname(repo.path), inodes))
+    return sum(sizes)
 
 
 def tidy(repo: Repo, refs: Iterable[str]) -> None:
@@ -54,29 +56,42 @@ def tidy(repo: Repo, refs: Iterable[str]) -> None:
     The caller holds the host's lock. A kill at any moment leaves at worst a pack too many and files that the next run
     sweeps: git repack deletes the old packs only when the new one is whole and synced.
     """
-    kept = {ref.encode() for ref in refs}
-    listed = repo.must("for-each-ref", "--format=%(refname)", "refs/skein/releases/").split()
-    for ref in [ref.decode() for ref in listed if ref not in kept]:
-        repo.must("update-ref", "--no-deref", "-d", ref)
+    kept = set(refs)
+    dropped = [ref for ref in _loose_refs(repo) if ref not in kept]
+    if dropped:
+        orders = "".join("delete %s\n" % ref for ref in dropped).encode("utf-8", "surrogateescape")
+        repo.must("update-ref", "--no-deref", "--stdin", stdin=orders)
     failpoint("agent.tidy.before")
     if has_grown(repo):
         repo.must("repack", "-a", "-d", "-q", gently=True, timeout_s=REPACK_S)
         repo.must("prune", "--expire=now", gently=True, timeout_s=60)
-        _remember(repo, _size(_counts(repo)))
+        _remember(repo, _packs(repo)[1])
     failpoint("agent.tidy.after")
 
 
+def _loose_refs(repo: Repo) -> Iterator[str]:
+    """Yield the release refs; nothing of ours ever packs them (git-pack-refs(1))."""
+    root = os.path.join(repo.path, "refs", "skein", "releases")
+    for folder, _, names in os.walk(root):
+        for name in names:
+            yield os.path.relpath(os.path.join(folder, name), repo.path)
+
+
 def has_grown(repo: Repo) -> bool:
-    """Tell whether there are many packs or loose objects, or twice the bytes that the last repack left."""
-    counts = _counts(repo)
+    """Tell whether there are many packs or loose objects, or twice the bytes that the last repack left.
+
+    How many are loose is told from one of the 256 directories, as git itself does (git-gc(1), gc.auto).
+    """
+    packs, size = _packs(repo)
     try:
         with open(os.path.join(repo.path, PACKED), encoding="ascii") as file:
             packed = int(file.read(20))
     except (OSError, ValueError):
-        packed = _size(counts)  # the first release came as one pack
+        packed = size  # the first release came as one pack
         _remember(repo, packed)
-    many = counts[b"packs"] > PACKS_MOST or counts[b"count"] > LOOSE_MOST
-    return many or _size(counts) > 2 * max(packed, GROWTH_LEAST)
+    loose = os.path.join(repo.path, "objects", "17")
+    count = len(os.listdir(loose)) * 256 if os.path.isdir(loose) else 0
+    return packs > PACKS_MOST or count > LOOSE_MOST or size > 2 * max(packed, GROWTH_LEAST)
 
 
 def retain(wire: Wire, request: Json) -> Json:
@@ -109,10 +124,8 @@ def _remember(repo: Repo, size: int) -> None:
         file.write("%d\n" % size)
 
 
-def _counts(repo: Repo) -> Dict[bytes, int]:
-    lines = (line.split(b": ") for line in repo.must("count-objects", "-v").splitlines())
-    return {key: int(value) for key, value in lines if value.isdigit()}
-
-
-def _size(counts: Dict[bytes, int]) -> int:
-    return counts[b"size"] + counts[b"size-pack"]
+def _packs(repo: Repo) -> Tuple[int, int]:
+    """Return how many packs there are, and their size in KB."""
+    with os.scandir(os.path.join(repo.path, "objects", "pack")) as listing:
+        sizes = [item.stat().st_size for item in listing if item.name.endswith(".pack")]
+    return len(sizes), sum(sizes) >> 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
+import sys
 import time
 from itertools import islice
 
@@ -57,7 +57,7 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
         "free_bytes": disk.f_bavail * disk.f_frsize,
         "free_inodes": disk.f_favail if disk.f_files else UNCOUNTED,
         "clock": time.time(),
-        "python": platform.python_version(),
+        "python": "%d.%d.%d" % sys.version_info[:3],
         "git": version,
         "unsettled": bool(state and state.pending) or has_entries(place.tmp),
         "problems": problems,
@@ -87,7 +87,7 @@ def drift(wire: Wire, place: Place, identity: str, most: int = 20) -> List[str]:
     if record is None:
         return ["the record of its files is missing: it cannot be told whether they changed"]
     root = os.fsencode(place.release(identity))
-    found = compare(root, record.entries, record.links, wire.check, record)
+    found = compare(root, record.entries(), record.links, wire.check, record)
     try:
         return sorted(path.decode("utf-8", "backslashreplace") for path, _ in islice(found, most))
     except OSError as error:

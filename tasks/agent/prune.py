@@ -13,7 +13,7 @@ from .growth import tidy
 from .place import Place
 from .problem import Problem
 from .repo import Repo
-from .spare import live_until, put
+from .spare import live_until, put, spares
 from .stage import read_manifest
 from .state import State, live_stack
 from .trees import remove
@@ -86,7 +86,9 @@ def doomed(place: Place, state: State, keep: int) -> List[str]:
 
 
 def _refs(place: Place) -> Iterator[str]:
-    """Yield the refs of the releases that stand here."""
+    """Yield the refs of the releases that stand here, and of the spare."""
+    for identity in spares(place):
+        yield "refs/skein/releases/%s/%s" % (place.environment, identity)
     for name in os.listdir(place.manifests):
         manifest = read_manifest(place, name[:-5])
         if manifest:

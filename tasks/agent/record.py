@@ -1,82 +1,128 @@
-"""The record of a release's files as they were when each was last hashed: what still looks so needs no hashing."""
+"""The record of a release's files as they were when each was last hashed: what still looks so needs no hashing.
+
+In the file: a line of JSON ``{"format", "tree", "links"}``; then for each path mode, object id, look, TAB, path, NUL.
+A look is what changes with every change of a file; no program can set the time of the last change (stat(2)).
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import stat
 import time
 
-from .place import FORMAT, read_json, write_json
-from .problem import Problem
+from .keys import replace
+from .place import FORMAT
+from .trees import DIRECTORY, wrong
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    import os
-    from typing import Dict, Optional, Tuple
+    from typing import Callable, Dict, Optional, Tuple
 
-    from .trees import Entries, Links
+    from .trees import Changes, Entries, Links
 
-    Look = Tuple[int, ...]
 
 TICK_NS = 20_000_000  # a file's time of change is that of the last tick of the kernel's clock
-NEVER = (0,)
+LOOK = b" %d %d %d %d %d"
 
 
 class Record:
-    """``entries`` and ``links`` are what the files must be, ``looks`` how each was seen to be just that.
+    """``lines`` says of each path of ``tree`` what it must be and how it looked when it was just that.
 
     A file that was changed so shortly before it was hashed that a later change could bear the same time is not trusted,
     as git does with what is racily clean.
     """
 
-    def __init__(self, entries: Entries, links: Links, looks: Dict[bytes, Look]) -> None:
-        self.entries, self.links, self.looks = entries, links, looks
+    def __init__(self, tree: str, lines: Dict[bytes, bytes], links: Links) -> None:
+        self.tree, self.lines, self.links = tree, lines, links
         self._before = 0
 
     def begin(self) -> None:
         """Note the time before any file is hashed."""
         self._before = time.time_ns() - TICK_NS
 
-    def knows(self, path: bytes, entry: Tuple[bytes, bytes], seen: os.stat_result) -> bool:
-        """Tell whether the file was hashed as ``entry``, (mode, object id), and looks as it did then."""
-        return self.entries.get(path) == entry and self.looks.get(path) == look(seen)
+    def entry(self, path: bytes) -> Tuple[bytes, bytes]:
+        """Return the mode and object id of a path, as git lists them."""
+        mode, identity = self.lines[path].split(b" ", 2)[:2]
+        return mode, identity
+
+    def entries(self) -> Entries:
+        """Return what the tree holds."""
+        return {path: self.entry(path) for path in self.lines}
+
+    def knows(self, path: bytes, seen: os.stat_result) -> bool:
+        """Tell whether a file looks as it did when it was hashed."""
+        return self.lines[path].endswith(look(seen))
 
     def note(self, path: bytes, seen: os.stat_result) -> None:
         """Remember that the file was hashed now and is what it must be."""
-        self.looks[path] = look(seen) if seen.st_ctime_ns < self._before else NEVER
+        self.lines[path] = b"%s %s" % self.entry(path) + (look(seen) if seen.st_ctime_ns < self._before else b"")
 
-    def becomes(self, entries: Entries, links: Links) -> Record:
-        """Return the record of another release that is made from the files of this one."""
-        same = {path: each for path, each in self.looks.items() if self.entries.get(path) == entries.get(path)}
-        return Record(entries, links, same)
+    def becomes(self, tree: str, changes: Changes, links: Links) -> Record:
+        """Return the record of another tree, which has these changes; nothing is known of what changed."""
+        lines = {path: line for path, line in self.lines.items() if path not in changes}
+        lines.update((path, b"%s %s" % entry) for path, entry in changes.items() if entry)
+        return Record(tree, lines, links)
+
+    def holds(self, root: bytes, check: Callable[[], None]) -> bool:
+        """Tell whether below ``root`` there is what must be, and nothing else; what is not known is hashed."""
+        self.begin()
+        count, waiting = 0, [b""]
+        while waiting:
+            folder = waiting.pop()
+            check()
+            with os.scandir(os.path.join(root, folder) if folder else root) as listing:
+                before = folder and folder + b"/"
+                is_empty = True
+                for item in listing:
+                    is_empty = False
+                    path = before + item.name
+                    seen = item.stat(follow_symlinks=False)
+                    line = self.lines.get(path)
+                    if stat.S_ISDIR(seen.st_mode):
+                        if stat.S_IMODE(seen.st_mode) & 0o777 != DIRECTORY:
+                            return False
+                        waiting.append(path)
+                    elif line is None or not line.endswith(look(seen)):
+                        if self._is_wrong(root, path, seen):
+                            return False
+                        count += 1
+                    else:
+                        count += 1
+                if is_empty and folder:
+                    return False
+        return count == len(self.lines) + len(self.links)
+
+    def _is_wrong(self, root: bytes, path: bytes, seen: os.stat_result) -> bool:
+        entries = {path: self.entry(path)} if path in self.lines else {}
+        return wrong(os.path.join(root, path), path, seen, entries, self.links, self) is not None
 
     def save(self, path: str) -> None:
         """Write it, durably."""
-        files = {
-            _text(name): [mode.decode("ascii"), identity.decode("ascii"), *self.looks.get(name, NEVER)]
-            for name, (mode, identity) in self.entries.items()
-        }
         links = {_text(name): _text(text) for name, text in self.links.items()}
-        write_json(path, {"format": FORMAT, "files": files, "links": links})
+        header = json.dumps({"format": FORMAT, "tree": self.tree, "links": links}).encode("ascii")
+        body = b"".join([b"%s\t%s\0" % (line, name) for name, line in self.lines.items()])
+        replace(path, path + ".new", header + b"\n" + body, 0o644)
 
 
-def look(seen: os.stat_result) -> Look:
-    """Return what changes with every change of a file: no program can set the time of the last change (stat(2))."""
-    return (stat.S_IFMT(seen.st_mode), seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
+def look(seen: os.stat_result) -> bytes:
+    """Return how a file looks, as it ends its line."""
+    return LOOK % (seen.st_mode, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
 
 
 def read_record(path: str) -> Optional[Record]:
     """Return the record, None where there is none that is whole: everything is then hashed."""
-    entries: Entries = {}
-    looks: Dict[bytes, Look] = {}
     try:
-        value = read_json(path, "record")
-        if value is None:
+        with open(path, "rb") as file:
+            header, _, body = file.read().partition(b"\n")
+        about = json.loads(header)
+        if about["format"] != FORMAT:
             return None
-        for name, (mode, identity, *seen) in value["files"].items():
-            entries[_bytes(name)] = (_bytes(mode), _bytes(identity))
-            looks[_bytes(name)] = tuple(seen)
-        return Record(entries, {_bytes(name): _bytes(text) for name, text in value["links"].items()}, looks)
-    except (Problem, KeyError, TypeError, ValueError, AttributeError):
+        pairs = [line.split(b"\t", 1) for line in body.split(b"\0")[:-1]]
+        links = {_bytes(name): _bytes(text) for name, text in about["links"].items()}
+        record = Record(str(about["tree"]), {name: line for line, name in pairs}, links)
+        return record if all(line.count(b" ") in (1, 6) for line in record.lines.values()) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

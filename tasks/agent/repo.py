@@ -10,9 +10,9 @@ from .problem import Problem, os_text
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Any, Dict, Optional, Tuple
+    from typing import Any, Dict, Optional, Sequence, Tuple
 
-    from .trees import Entries
+    from .trees import Changes, Entries
     from .wire import Wire
 
 OLDEST_GIT = (2, 25)
@@ -127,6 +127,11 @@ class Repo:
         status, output, _ = self.git("rev-parse", "--verify", "--quiet", "--end-of-options", ref)
         return status == 0 and output.strip() == commit.encode()
 
+    def standing(self, refs: Sequence[str]) -> Dict[str, str]:
+        """Return the commits at which refs stand, {ref: object id}, with one git for all of them."""
+        listed = self.must("for-each-ref", "--format=%(refname) %(objectname)", "--", *refs).decode("ascii")
+        return dict(line.split(" ") for line in listed.splitlines())
+
     def is_complete(self, commit: str, timeout_s: float) -> bool:
         """Tell whether every object of a release commit is here: a power cut can leave a ref and nothing behind it."""
         words = ("rev-list", "--objects", "--quiet", "--max-count=1", "--end-of-options", commit)
@@ -139,6 +144,19 @@ class Repo:
             raise Problem("bad-request", "malformed commit")
         return self.must("rev-parse", "--verify", "--end-of-options", commit + "^{tree}").decode("ascii").strip()
 
+    def changes(self, old: str, new: str) -> Changes:
+        """Return what a tree must hold where it differs from an older one: {path: (mode, object id), or None}."""
+        if not old:
+            return dict(self.entries(new))
+        if not OBJECT_ID.match(old) or not OBJECT_ID.match(new):
+            raise Problem("bad-request", "malformed tree")
+        raw = self.must("diff-tree", "-r", "-z", "--no-renames", old, new, timeout_s=300).split(b"\0")[:-1]
+        changes: Changes = {}
+        for about, path in zip(raw[::2], raw[1::2]):
+            _, mode, _, identity, kind = about.split(b" ")
+            changes[path] = None if kind == b"D" else (_mode(mode, path), identity)
+        return changes
+
     def entries(self, tree: str) -> Entries:
         """Return what a tree must hold: {path: (mode, object id)}."""
         if not OBJECT_ID.match(tree):
@@ -148,13 +166,16 @@ class Repo:
         for line in listing.split(b"\0")[:-1]:
             about, _, path = line.partition(b"\t")
             mode, _, identity = about.split(b" ")
-            if mode == b"100664":
-                mode = b"100644"  # git's early days; it checks out as the other
-            if mode not in (b"100644", b"100755", b"120000"):
-                told = "%s is neither a file nor a link: submodules are not supported"
-                raise Problem("bad-tree", told % os_text(path))
-            entries[path] = (mode, identity)
+            entries[path] = (_mode(mode, path), identity)
         return entries
+
+
+def _mode(mode: bytes, path: bytes) -> bytes:
+    if mode == b"100664":
+        return b"100644"  # git's early days; it checks out as the other
+    if mode not in (b"100644", b"100755", b"120000"):
+        raise Problem("bad-tree", "%s is neither a file nor a link: submodules are not supported" % os_text(path))
+    return mode
 
 
 def last_line(errors: str) -> str:

@@ -45,7 +45,7 @@ def take(place: Place, draft: str, history: Sequence[Json], reuse_after: float) 
 
     One that was live less than ``reuse_after`` seconds ago may not, nor one that a process is seen to be using.
     """
-    for name in filter(ID.match, _names(place)):
+    for name in spares(place):
         path = os.path.join(place.spare, name)
         record = read_record(path + ".json")
         until = live_until(history, name)
@@ -82,6 +82,11 @@ def _links(folder: str) -> Iterator[str]:
     for name in os.listdir(os.path.join(folder, "fd")):
         with contextlib.suppress(FileNotFoundError):
             yield os.readlink(os.path.join(folder, "fd", name))
+
+
+def spares(place: Place) -> Sequence[str]:
+    """Return the ids of what is kept: one, or none."""
+    return [name for name in _names(place) if ID.match(name)]
 
 
 def _names(place: Place) -> Sequence[str]:

@@ -17,10 +17,10 @@ from .trees import differences, parents, remove
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import List, Optional, Sequence
+    from typing import Collection, Optional, Sequence, Tuple
 
     from .problem import Json
-    from .trees import Entries, Links
+    from .trees import Changes, Links
     from .wire import Wire
 
 
@@ -34,10 +34,8 @@ def stage(wire: Wire, place: Place, request: Json) -> Json:
     final = place.release(identity)
     if repo.tree_of(request["commit"]) != request["tree"]:
         raise Problem("bad-request", "tree %s is not that of the release commit" % request["tree"])
-    entries = repo.entries(request["tree"])
-    links = plan_links(place, entries, request["linked_dirs"], request["linked_files"])
-    if place.stands(identity) and not _wrong(wire, place, request, entries, links):
-        return {"made": False, "files": len(entries)}
+    if place.stands(identity) and (files := _held(wire, place, repo, request)):
+        return {"made": False, "files": files}
     if os.path.lexists(final):
         if place.current() == identity:
             told = "the live release %s differs from what is to be staged and cannot be made anew in its place"
@@ -45,8 +43,9 @@ def stage(wire: Wire, place: Place, request: Json) -> Json:
         os.rename(final, place.private("damaged-" + identity))
     draft = place.private(identity)
     try:
-        known = _from_spare(wire, place, request, draft)
-        making = Draft(wire, repo, draft, known, request["tree"], entries, links)
+        known, changes = _begin(wire, place, repo, request, draft)
+        links = plan_links(place, known.becomes("", changes, {}).lines, request["linked_dirs"], request["linked_files"])
+        making = Draft(wire, repo, draft, known, request["tree"], changes, links)
         making.fill(request["timeout_s"])
         _publish(place, request, draft, making.record)
     except BaseException as error:
@@ -55,25 +54,39 @@ def stage(wire: Wire, place: Place, request: Json) -> Json:
         if isinstance(error, Problem) and error.code in ("git", "bad-checkout"):
             repo.doubt(request["timeout_s"])
         raise
-    return {"made": True, "files": len(entries)}
+    return {"made": True, "files": len(making.record.lines)}
 
 
-def _from_spare(wire: Wire, place: Place, request: Json, draft: str) -> Record:
-    """Bring the spare to ``draft`` and return its record; where none serves make an empty directory.
+def _held(wire: Wire, place: Place, repo: Repo, request: Json) -> int:
+    """Return the number of files of a release that stands here as it must be; none where it does not."""
+    manifest = read_manifest(place, request["id"])
+    record = None if request["full"] else read_record(place.record(request["id"]))
+    if manifest is None or manifest["tree"] != request["tree"]:
+        return 0
+    if record is None or record.tree != request["tree"]:
+        record = Record("", {}, {}).becomes(request["tree"], repo.changes("", request["tree"]), {})
+    record.links = plan_links(place, record.lines, request["linked_dirs"], request["linked_files"])
+    return len(record.lines) if record.holds(os.fsencode(place.release(request["id"])), wire.check) else 0
 
-    Every file of it is as it was when it was last hashed, or is hashed again; with any damage none of them serves.
+
+def _begin(wire: Wire, place: Place, repo: Repo, request: Json, draft: str) -> Tuple[Record, Changes]:
+    """Bring the spare to ``draft``, or make an empty directory; return its record and how the release differs.
+
+    Every file of a spare is as it was when it was last hashed, or is hashed again; with any damage none of them serves.
     """
+    known = None
     if request["reuse_after"] is not None:
         known = take(place, draft, State(place).history, request["reuse_after"])
-        failpoint("agent.stage.spare")
-        if known:
-            if request["full"]:
-                known.looks.clear()
-            if not differences(os.fsencode(draft), known.entries, known.links, 1, wire.check, known):
-                return known
-            remove(draft)
+    failpoint("agent.stage.spare")
+    if known:
+        if request["full"]:
+            known = known.becomes(known.tree, {path: known.entry(path) for path in known.lines}, known.links)
+        with contextlib.suppress(Problem):  # the objects of its tree may be gone
+            if known.holds(os.fsencode(draft), wire.check):
+                return known, repo.changes(known.tree, request["tree"])
+        remove(draft)
     os.mkdir(draft, 0o777)
-    return Record({}, {}, {})
+    return Record("", {}, {}), repo.changes("", request["tree"])
 
 
 def verify(wire: Wire, place: Place, request: Json) -> Json:
@@ -102,20 +115,19 @@ def read_manifest(place: Place, identity: str) -> Optional[Json]:
     return manifest if whole and manifest and isinstance(manifest.get("links"), dict) else None
 
 
-def plan_links(place: Place, entries: Entries, directories: Sequence[str], files: Sequence[str]) -> Links:
+def plan_links(place: Place, paths: Collection[bytes], directories: Sequence[str], files: Sequence[str]) -> Links:
     """Return {path: text} of the links into ``shared/``; raise Problem where the release or ``shared/`` forbids one."""
     links: Links = {}
-    folders = {parent for path in entries for parent in parents(path)}
     for name in [*directories, *files]:
         path = _linked_path(name)
-        if path in entries or path in folders:
+        if path in paths or any(each.startswith(path + b"/") for each in paths):
             raise Problem(
                 "linked-path-taken",
                 "the release itself holds %s, which is a linked path: remove it from the source (git rm -r --cached) "
                 "or from targets.linked_dirs and linked_files" % name,
             )
         for parent in parents(path):
-            if parent in entries:
+            if parent in paths:
                 told = "%s is a file of the release and cannot hold %s" % (os_text(parent), name)
                 raise Problem("linked-path-taken", told)
         links[path] = b"../" * (path.count(b"/") + 2) + b"shared/" + path
@@ -153,14 +165,6 @@ def _refuse_nested(links: Links) -> None:
                 raise Problem("linked-path-taken", told % (os_text(path), os_text(parent)))
 
 
-def _wrong(wire: Wire, place: Place, request: Json, entries: Entries, links: Links) -> List[str]:
-    manifest = read_manifest(place, request["id"])
-    if manifest is None or manifest["tree"] != request["tree"]:
-        return ["no manifest"]
-    record = None if request["full"] else read_record(place.record(request["id"]))
-    return differences(os.fsencode(place.release(request["id"])), entries, links, 20, wire.check, record)
-
-
 def _publish(place: Place, request: Json, draft: str, record: Record) -> None:
     identity = request["id"]
     manifest = {
@@ -171,7 +175,7 @@ def _publish(place: Place, request: Json, draft: str, record: Record) -> None:
         "commit": request["commit"],
         "source_commit": request["source_commit"],
         "tree": request["tree"],
-        "files": len(record.entries),
+        "files": len(record.lines),
         "links": {_text(path): _text(text) for path, text in record.links.items()},
     }
     write_json(place.manifest(identity), manifest)

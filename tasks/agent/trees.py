@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from .record import Record
 
     Entries = Dict[bytes, Tuple[bytes, bytes]]
+    Changes = Dict[bytes, Optional[Tuple[bytes, bytes]]]
     Links = Dict[bytes, bytes]
 
 CHUNK = 1 << 20
 DIRECTORY = 0o755
+LINK = b"120000"
 MODES = {b"100644": 0o644, b"100755": 0o755}
 
 
@@ -98,14 +100,14 @@ def compare(
     for path, entry in walk(root):
         check()
         if stat.S_ISDIR(entry.st_mode):
-            wrong = None if path in directories else "a directory that is not of the release"
-            if wrong is None and stat.S_IMODE(entry.st_mode) & 0o777 != DIRECTORY:
-                wrong = "mode %o, not 755" % stat.S_IMODE(entry.st_mode)
+            told = None if path in directories else "a directory that is not of the release"
+            if told is None and stat.S_IMODE(entry.st_mode) & 0o777 != DIRECTORY:
+                told = "mode %o, not 755" % stat.S_IMODE(entry.st_mode)
         else:
             missing.discard(path)
-            wrong = _wrong(os.path.join(root, path), path, entry, entries, links, record)
-        if wrong:
-            yield path, wrong
+            told = wrong(os.path.join(root, path), path, entry, entries, links, record)
+        if told:
+            yield path, told
     for path in sorted(missing):
         yield path, "missing"
 
@@ -134,23 +136,24 @@ def walk(root: bytes) -> Iterator[Tuple[bytes, os.stat_result]]:
                 yield path, entry
 
 
-def _wrong(
+def wrong(
     full: bytes, path: bytes, entry: os.stat_result, entries: Entries, links: Links, record: Optional[Record]
 ) -> Optional[str]:
+    """Return what is wrong with what stands at a path, or None; what ``record`` knows is not hashed again."""
     if path in links:
         good = stat.S_ISLNK(entry.st_mode) and os.readlink(full) == links[path]
         return None if good else "not the link to the shared directory that it must be"
     if path not in entries:
         return "a file that is not of the release"
     mode, identity = entries[path]
-    if mode == b"120000":
+    if mode == LINK:
         if not stat.S_ISLNK(entry.st_mode):
             return "not a symbolic link"
     elif not stat.S_ISREG(entry.st_mode):
         return "not a regular file"
     elif stat.S_IMODE(entry.st_mode) & 0o777 != MODES[mode]:
         return "mode %o, not %o" % (stat.S_IMODE(entry.st_mode), MODES[mode])
-    if record and record.knows(path, (mode, identity), entry):
+    if record and record.knows(path, entry):
         return None
     if blob_id(full, entry, len(identity)) != identity:
         return "its content is not that of the release"

@@ -81,7 +81,7 @@ class Story:
 
 def passing(story: Story, name: str) -> tuple[str, ...]:
     """Return the options, and write the configuration, with which a deploy passes a failpoint."""
-    story.configure("never" if name == "agent.prune.forgotten" else 0)
+    story.configure("never" if name in ("agent.prune.forgotten", "agent.stage.index") else 0)
     return ("--transport", "git") if name.startswith("agent.fetch.") else ()
 
 
