@@ -31,17 +31,22 @@ class Armed:
         if not place.stands(identity):
             raise Problem("not-staged", "release %s does not stand on this host" % identity)
         self.identity = identity
-        folder, name = os.path.split(place.link)
-        self.path = os.path.join(folder, ".%s.skein-%d" % (name, os.getpid()))
+        self.path = beside(place)
         place.spared(lambda: lay(place.link_text(identity), self.path))
 
 
 def arm(place: Place, identity: str) -> Armed:
     """Lay the link to a release that is staged here, and refuse a directory or a foreign link now, not at the flip."""
-    if read_manifest(place, identity) is None:
+    if read_manifest(place, identity) is None and place.adopted(identity) is None:
         raise Problem("not-staged", "release %s is not staged on this host" % identity)
     place.current()
     return Armed(place, identity)
+
+
+def beside(place: Place) -> str:
+    """Return where a link is laid before it takes the real one's place; the sweep knows it by this name."""
+    folder, name = os.path.split(place.link)
+    return os.path.join(folder, ".%s.skein-%d" % (name, os.getpid()))
 
 
 def lay(text: str, path: str) -> None:

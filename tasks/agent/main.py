@@ -9,6 +9,8 @@ import sys
 import time
 
 from . import failpoints
+from .adopt import adopt, give_back
+from .adoption import adoption
 from .children import inherit
 from .fetch import fetch
 from .flip import after_flip, arm, confirm, flip, revert
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     MirrorVerb = Callable[[Wire, Json], Json]
 
 LOCK_WAIT = 4 / 3  # leases: the session before this one may have been cut off
-LOOKING: Dict[str, Verb] = {"probe": probe, "status": status, "check": check}
+LOOKING: Dict[str, Verb] = {"probe": probe, "status": status, "check": check, "adoption": adoption}
 """What leaves nothing behind on the host, not even a lock."""
 
 WORKING: Dict[str, Verb] = {
@@ -54,7 +56,7 @@ WORKING: Dict[str, Verb] = {
 """What needs the host's lock, which the session then keeps; ``arm`` and ``flip`` do too."""
 
 
-SETTING_UP: Dict[str, Verb] = {"prepare": prepare, "share": share}
+SETTING_UP: Dict[str, Verb] = {"prepare": prepare, "share": share, "adopt": adopt, "give_back": give_back}
 """What needs the lock as well, and is never done with a restricted key."""
 
 ON_MIRRORS: Dict[str, MirrorVerb] = {"mirror": make_mirror, "mirror_look": look_at_mirror, "retain": retain}

@@ -23,7 +23,7 @@ from .problem import Problem
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Callable, Optional, TypeVar, Union
+    from typing import Callable, Dict, Optional, TypeVar, Union
 
     from .problem import Json
 
@@ -62,8 +62,13 @@ class Place:
 
     def stands(self, identity: str) -> bool:
         """Tell whether a release's directory is here, a real one."""
-        path = self.release(identity)
+        path = self.where(identity)
         return os.path.isdir(path) and not os.path.islink(path)
+
+    def where(self, identity: str) -> str:
+        """Return the directory of a release: in ``releases`` by its id, or where the tool before Skein made it."""
+        record = self.adopted(identity)
+        return str(record["adopted"]) if record else self.release(identity)
 
     def manifest(self, identity: str) -> str:
         """Return the path of a release's manifest."""
@@ -75,6 +80,25 @@ class Place:
         self.release(identity)
         return os.path.join(self.records, identity + ".json")
 
+    def adopted(self, identity: str) -> Optional[Json]:
+        """Return the record of a release that was here before Skein was, None for any other: see ``adopt``."""
+        try:
+            record = read_json(self.manifest(identity), "manifest")
+        except Problem as problem:
+            if problem.code != "damaged-manifest":
+                raise
+            return None
+        return record if record and isinstance(record.get("adopted"), str) else None
+
+    def adoptions(self) -> Dict[str, Json]:
+        """Return the records of all releases that were adopted here, by id."""
+        try:
+            names = [name[:-5] for name in os.listdir(self.manifests) if name.endswith(".json")]
+        except FileNotFoundError:
+            return {}
+        records = {name: self.adopted(name) for name in filter(ID.match, names)}
+        return {name: record for name, record in records.items() if record}
+
     def private(self, name: str) -> str:
         """Return a path in ``tmp`` that nothing stands at: what could not be removed there must not be in the way."""
         path, count = os.path.join(self.tmp, name), 0
@@ -84,9 +108,23 @@ class Place:
         return path
 
     def link_text(self, identity: str) -> str:
-        """Return what the link must read to point at a release: relative where it stands in ``deploy_to``."""
-        target = self.release(identity)
+        """Return what the link must read to point at a release: relative where it stands in ``deploy_to``.
+
+        For a release of another tool, what that tool wrote, as long as it leads there.
+        """
+        record = self.adopted(identity)
+        target = str(record["adopted"]) if record else self.release(identity)
+        if record and record["link"] and self.leads(record["link"]) == target:
+            return str(record["link"])
         return os.path.relpath(target, self.root) if os.path.dirname(self.link) == self.root else target
+
+    def leads(self, text: str) -> str:
+        """Return the path that a link with this text, in the place of ours, would lead to."""
+        return os.path.normpath(os.path.join(os.path.dirname(self.link), text))
+
+    def is_directory(self) -> bool:
+        """Tell whether a real directory stands where the link must be."""
+        return os.path.isdir(self.link) and not os.path.islink(self.link)
 
     def link_reads(self) -> Optional[str]:
         """Return what the link reads, None where there is nothing; raise Problem where something else stands there."""
@@ -98,10 +136,11 @@ class Place:
             if error.errno != errno.EINVAL:
                 raise
             kind = "directory" if os.path.isdir(self.link) else "file"
+            way = "fab adopt makes it the first release; or " if kind == "directory" else ""
             raise Problem(
                 "not-a-link",
-                "%s is a %s, not a link, and Skein never deletes what it did not make: move it away, for example "
-                "mv %s %s.before-skein, then run again" % (self.link, kind, self.link, self.link),
+                "%s is a %s, not a link, and Skein never deletes what it did not make: %smove it away, for example "
+                "mv %s %s.before-skein, then run again" % (self.link, kind, way, self.link, self.link),
             ) from error
 
     def current(self) -> Optional[str]:
@@ -109,11 +148,18 @@ class Place:
         text = self.link_reads()
         if text is None:
             return None
-        identity = os.path.basename(text)
-        if not ID.match(identity) or text not in (self.link_text(identity), self.release(identity)):
-            told = "%s points at %s, which is no release of Skein's: remove that link or set targets.link"
-            raise Problem("foreign-link", told % (self.link, text))
+        identity = self.named(text)
+        if identity is None:
+            told = "%s points at %s, which is no release of Skein's: fab adopt takes over what another tool made; "
+            raise Problem("foreign-link", (told + "or remove that link, or set targets.link") % (self.link, text))
         return identity
+
+    def named(self, text: str) -> Optional[str]:
+        """Return the id of the release that a link with this text stands for, None where it is no release's."""
+        identity = os.path.basename(text)
+        if ID.match(identity) and text in (self.link_text(identity), self.release(identity)):
+            return identity
+        return next((each for each in self.adoptions() if self.link_text(each) == text), None)
 
     def make(self) -> None:
         """Make the directories that are ours, durable enough: they hold nothing yet.

@@ -54,6 +54,7 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
         "history": history[-HISTORY_SHOWN:],
         "turn": state.turn if state else 0,
         "releases": releases(place),
+        "adopted": {name: record["what"] for name, record in place.adoptions().items() if place.stands(name)},
         "free_bytes": disk.f_bavail * disk.f_frsize,
         "free_inodes": disk.f_favail if disk.f_files else UNCOUNTED,
         "clock": time.time(),
@@ -80,7 +81,12 @@ def status(wire: Wire, place: Place, request: Json) -> Json:
 
 
 def drift(wire: Wire, place: Place, identity: str, most: int = 20) -> List[str]:
-    """Return paths of the live release that were changed, removed or added since it was staged, at most ``most``."""
+    """Return paths of the live release that were changed, removed or added since it was staged, at most ``most``.
+
+    None of one that was adopted: nobody wrote down what it must hold.
+    """
+    if place.adopted(identity):
+        return []
     record = read_record(place.record(identity))
     if read_manifest(place, identity) is None or not place.stands(identity):
         return ["the release directory or its manifest is missing"]

@@ -29,9 +29,16 @@ def stage(wire: Wire, place: Place, request: Json) -> Json:
 
     One that is here already is checked again; one that is damaged and not live is made anew. Where the spare serves, it
     becomes the release at the cost of what changed. Returns {"made": whether it had to be made, "files": their number}.
+    A release that was adopted has no commit and is asked for by its id alone: it is here, and was hashed by nobody, or
+    it cannot be had: Problem "not-adopted".
     """
     identity, repo = request["id"], Repo(wire, place.repo)
     final = place.release(identity)
+    if place.adopted(identity) and place.stands(identity):
+        return {"made": False, "files": 0}
+    if "commit" not in request:
+        told = "release %s was adopted on other targets and is not here, and no mirror has it: name another release "
+        raise Problem("not-adopted", (told + "with --to, or leave this target out with --only") % identity)
     if repo.tree_of(request["commit"]) != request["tree"]:
         raise Problem("bad-request", "tree %s is not that of the release commit" % request["tree"])
     if place.stands(identity) and (files := _held(wire, place, repo, request)):
@@ -90,8 +97,13 @@ def _begin(wire: Wire, place: Place, repo: Repo, request: Json, draft: str) -> T
 
 
 def verify(wire: Wire, place: Place, request: Json) -> Json:
-    """Hash a release that is here against its tree; raise Problem "damaged" with what differs."""
+    """Hash a release that is here against its tree; raise Problem "damaged" with what differs.
+
+    One that was adopted has no tree: none of its files is hashed.
+    """
     identity = request["id"]
+    if place.adopted(identity) and place.stands(identity):
+        return {"files": 0}
     manifest = read_manifest(place, identity)
     if manifest is None or not place.stands(identity):
         raise Problem("missing", "release %s is not on this host" % identity)

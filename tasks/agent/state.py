@@ -63,9 +63,10 @@ class State:
 
     def lived(self) -> List[Json]:
         """Return the history as ``settle`` would leave it, and write nothing."""
-        if self.pending and self.place.link_reads() == self.place.link_text(self.pending["id"]):
-            return [*self.history, self.pending]
-        return self.history
+        if self.pending is None or self.place.is_directory():
+            return self.history
+        happened = self.place.link_reads() == self.place.link_text(self.pending["id"])
+        return [*self.history, self.pending] if happened else self.history
 
 
 def is_sound(value: Json) -> bool:
@@ -105,10 +106,10 @@ def write_log(place: Place, record: Json) -> None:
 def sweep(place: Place) -> None:
     """Remove what a killed run of ours left; the caller holds the lock.
 
-    Private files, stale git locks, links that were laid but never used, manifests of releases that never came to stand.
+    Private files, stale git locks, links that were laid but never used, manifests of releases that do not stand here.
     What cannot be removed stays until the next time: it must not keep a rollback from running.
     """
-    for path in [*_private(place), *_unpaired(place), *_unused_links(place), *stale(place.repo)]:
+    for path in [*_private(place), *_unpaired(place), *_unused_links(place), *_exchanged(place), *stale(place.repo)]:
         with contextlib.suppress(OSError):
             remove(path)
 
@@ -130,7 +131,7 @@ def _unpaired(place: Place) -> Iterator[str]:
     for folder in (place.manifests, place.records):
         for name in _names(folder):
             identity = name[:-5]
-            if name.endswith(".json") and ID.match(identity) and not os.path.lexists(place.release(identity)):
+            if name.endswith(".json") and ID.match(identity) and not place.stands(identity):
                 yield os.path.join(folder, name)
 
 
@@ -141,9 +142,16 @@ def _unused_links(place: Place) -> Iterator[str]:
     for each in filter(ours.match, _names(folder)):
         path = os.path.join(folder, each)
         with contextlib.suppress(OSError):
-            text = os.readlink(path)
-            identity = os.path.basename(text)
-            if ID.match(identity) and text == place.link_text(identity):
+            if place.named(os.readlink(path)):
+                yield path
+
+
+def _exchanged(place: Place) -> Iterator[str]:
+    """Yield links in ``releases`` that were to change places with a directory, or did: see ``adopt``."""
+    for name in filter(ID.match, _names(place.releases)):
+        path = place.release(name)
+        with contextlib.suppress(OSError):
+            if os.readlink(path) == place.link_text(name):
                 yield path
 
 

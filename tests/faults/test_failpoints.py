@@ -16,7 +16,8 @@ from tasks.remote.lab import Lab
 VICTIM = "web-02"
 BROKEN = "/srv/broken"  # while this file is on a host, after_flip fails there
 KILLED = -9
-DEPLOYING = [name for name in failpoint_names() if not name.startswith("agent.setup.")]  # the others: e2e/test_setup.py
+ELSEWHERE = ("agent.setup.", "agent.adopt.")  # e2e/test_setup.py and e2e/test_adopt.py
+DEPLOYING = [name for name in failpoint_names() if not name.startswith(ELSEWHERE)]
 
 
 def noticed(run: Run) -> bool:

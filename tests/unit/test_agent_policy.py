@@ -41,6 +41,8 @@ def test_what_set_up_wrote_down_passes() -> None:
         ("fetch", {"mirrors": [{"url": "/tmp/mine.git"}]}),
         ("fetch", {"mirrors": [], "payload": b"files of my own"}),
         ("share", {}),
+        ("adopt", {}),
+        ("give_back", {}),
     ],
 )
 def test_anything_else_is_refused(verb: str, request_: dict[str, Any]) -> None:
