@@ -28,6 +28,7 @@ from .core.policy import FailPolicy, read_limit
 from .core.report import Report
 from .core.requests import Request
 from .core.text import printable
+from .flows.adopt import adopt
 from .flows.check import check
 from .flows.deploy import deploy
 from .flows.hands import Hands
@@ -103,6 +104,11 @@ class Desk:
         """Prepare mirrors, targets and keys, and show what was changed."""
         logins = Logins(self.settings, self._connector, self._fleet, self._selected, asked)
         report = logins.setting_up(self._hands(), self._targets, self._mirror_fleet, lambda: self._source).run()
+        self._show_lines(report.lines(), report.as_json(), report.exit_code)
+
+    def adopt(self, *, undo: bool, plan: bool, gap: bool) -> None:
+        """Make what targets serve already their first release, or give it back, and show what was done."""
+        report = adopt(self._hands(), undo=undo, plan=plan, gap=gap)
         self._show_lines(report.lines(), report.as_json(), report.exit_code)
 
     def pin(self, file: str | None, *, go_on: bool) -> None:

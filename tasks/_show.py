@@ -15,7 +15,7 @@ from .core.hosts import fold
 from .core.report import Report, State
 from .core.text import printable
 from .flows.check import CheckReport
-from .flows.status import FleetStatus, summary
+from .flows.status import FleetStatus, HostStatus, summary
 
 REFRESHES_PER_S = 4
 GOOD = (State.LIVE, State.ALREADY)
@@ -93,10 +93,10 @@ def show_status(status: FleetStatus) -> None:
     """Print the fleet's state, equal hosts folded, those with trouble first."""
     ordered = sorted(status.hosts, key=lambda host: not host.trouble)
     rows = [
-        ((host.release or "-", _when(host.since), _size(host.free_bytes), printable(host.trouble, 500)), host.host)
+        ((host.release or "-", _adopted(host), _when(host.since), _size(host.free_bytes), _trouble(host)), host.host)
         for host in ordered
     ]
-    shown = table(("targets", "", "release", "live since", "free", "trouble"), rows)
+    shown = table(("targets", "", "release", "adopted", "live since", "free", "trouble"), rows)
     sys.stdout.write(f"environment {status.environment}\n{shown}\n{summary(status)}\n")
 
 
@@ -134,6 +134,14 @@ def table(headers: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], str]])
 
 def _fold(hosts: list[str]) -> str:
     return hosts[0] if len(set(hosts)) == 1 else fold(hosts)
+
+
+def _adopted(host: HostStatus) -> str:
+    return printable(host.adopted or "", 200)
+
+
+def _trouble(host: HostStatus) -> str:
+    return printable(host.trouble, 500)
 
 
 def _when(at: float | None) -> str:

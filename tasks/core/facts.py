@@ -51,6 +51,7 @@ class Probe(Fact):
     turn: Count
     live_turn: Count = 0  # the turn at which what is live became so
     releases: dict[Identity, Present]
+    adopted: dict[Identity, Text] = {}  # releases without a commit: what was here before Skein, in words
     free_bytes: Count
     free_inodes: Count
     clock: Moment
@@ -65,6 +66,16 @@ class Probe(Fact):
     def live(self) -> Present | None:
         """The live release, where the host has its manifest."""
         return self.releases.get(self.current) if self.current else None
+
+
+class Adoption(Fact):
+    """What adopting, or giving back, would do on a host; ``adopted`` are the ids of what was adopted there before."""
+
+    due: bool
+    told: Text
+    notes: tuple[Text, ...] = ()
+    adopted: tuple[Identity, ...] = ()
+    unsettled: bool = False
 
 
 class Skipped(Fact):

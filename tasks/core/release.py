@@ -40,6 +40,13 @@ class Release:
         return release_ref(self.environment, self.id)
 
 
+@dataclass(frozen=True)
+class Adopted:
+    """What targets served before Skein came: a directory of theirs, with an id and no commit; no mirror has it."""
+
+    id: str
+
+
 def release_ref(environment: str, identity: str) -> str:
     """Return the ref of a release commit."""
     return f"refs/skein/releases/{environment}/{identity}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .config_models import TargetsConfig
-from .release import Release
+from .release import Adopted, Release
 
 QUICK_S = 30.0
 """Deadline of a request that only looks or renames; the agent may first wait 20 s for the host's lock."""
@@ -69,6 +69,26 @@ def fetch(
     fields |= {"base": delta.base, "base_commit": delta.base_commit} if delta else {}
     seconds = timeout_s * max(1, len(mirrors)) + spread_s + QUICK_S
     return Request("fetch", fields, seconds, delta.pack if delta else b"")
+
+
+def adoption(linked: Sequence[str], *, undo: bool) -> Request:
+    """Ask what adopting, or with ``undo`` giving back, would do; ``linked`` are the linked paths, looked for in it."""
+    return Request("adoption", {"linked": list(linked), "undo": undo})
+
+
+def adopt(release_id: str, by: str, reason: str, *, gap: bool) -> Request:
+    """Ask for what stands at the link's path to become a release, in one step unless ``gap`` allows two."""
+    return Request("adopt", {"id": release_id, "by": by, "reason": reason, "gap": gap})
+
+
+def give_back(*, gap: bool) -> Request:
+    """Ask for what was adopted to be given back."""
+    return Request("give_back", {"gap": gap})
+
+
+def stage_adopted(release: Adopted) -> Request:
+    """Ask whether a release that was adopted is there; where it is not, it cannot be had."""
+    return Request("stage", {"id": release.id})
 
 
 def stage(release: Release, targets: TargetsConfig) -> Request:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ..core.errors import UsageError
 from ..core.facts import Present, Probe
 from ..core.hosts import fold
-from ..core.release import Release, check_id
+from ..core.release import Adopted, Release, check_id
 from ..core.report import Report
 from .hands import Hands
 from .look import look, refused
@@ -34,8 +34,10 @@ def before(probes: Mapping[str, Probe]) -> str:
     return newest.stack[-2]
 
 
-def find(probes: Mapping[str, Probe], identity: str, environment: str) -> Release:
+def find(probes: Mapping[str, Probe], identity: str, environment: str) -> Release | Adopted:
     """Return the release as the hosts that have it describe it; raise UsageError where none has it or they differ."""
+    if any(identity in probe.adopted for probe in probes.values()):
+        return Adopted(identity)
     told: dict[Present, list[str]] = {}
     for name, probe in probes.items():
         if identity in probe.releases:
@@ -47,7 +49,7 @@ def find(probes: Mapping[str, Probe], identity: str, environment: str) -> Releas
         )
     for release in told:
         return release.release(environment, identity)
-    known = sorted({name for probe in probes.values() for name in probe.releases})
+    known = sorted({name for probe in probes.values() for name in (*probe.releases, *probe.adopted)})
     raise UsageError(
         f"no target has release {identity} any more: deploy it again with --ref release/{identity}, "
         f"or roll back to one of: {', '.join(known[-10:]) or 'none'}"

@@ -9,8 +9,8 @@ from typing import TypeVar
 from ..core import requests
 from ..core.errors import HostError, RefusedError
 from ..core.facts import Done, Flipped, Probe, Pruned, Reverted, Staged
-from ..core.hosts import fold
-from ..core.release import Release
+from ..core.hosts import Host, fold
+from ..core.release import Adopted, Release
 from ..core.report import Outcome, Report, State
 from ..core.requests import Decision, Request
 from .hands import Hands
@@ -25,7 +25,7 @@ class Rollout:
 
     hands: Hands
     kind: str  # "deploy" or "rollback"
-    release: Release
+    release: Release | Adopted
     probes: dict[str, Probe]
     failures: Failures
     notes: list[str] = field(default_factory=list)
@@ -55,12 +55,9 @@ class Rollout:
 
     def stage(self, names: Iterable[str]) -> None:
         """Bring, unpack, check and arm on each host; nothing visible changes."""
-        hosts = {host.name: host for host in self.hands.hosts}
-        unpack = requests.stage(self.release, self.hands.settings.targets)
         arm = requests.arm(self.release.id)
-        bring = self.hands.transport.bring
-        orders = {name: (*bring(self.release, hosts[name], self.probes[name]), unpack, arm) for name in names}
-        answers = self.hands.ask("stage", orders, Staged)
+        hosts = {host.name: host for host in self.hands.hosts}
+        answers = self.hands.ask("stage", {name: (*self.bring(hosts[name]), arm) for name in names}, Staged)
         self.keep_failures(answers)
         skipped: dict[str, list[str]] = {}
         for name, staged in _good(answers).items():
@@ -68,6 +65,13 @@ class Rollout:
                 skipped.setdefault(f"mirror {each.mirror} was skipped: {each.reason}", []).append(name)
         self.notes += [f"{why} ({fold(names)})" for why, names in skipped.items()]
         self.hands.failpoint("deploy.staged")
+
+    def bring(self, host: Host) -> tuple[Request, ...]:
+        """Return what has a host get the release and unpack it; one that was adopted can only be there already."""
+        if isinstance(self.release, Adopted):
+            return (requests.stage_adopted(self.release),)
+        unpack = requests.stage(self.release, self.hands.settings.targets)
+        return (*self.hands.transport.bring(self.release, host, self.probes[host.name]), unpack)
 
     def decide(self) -> Decision:
         """Take the next turn, above every turn that any host has seen."""

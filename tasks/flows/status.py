@@ -16,13 +16,17 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class HostStatus:
-    """One host: what is live since when (seconds since 1970), free space, and what is not as it should be."""
+    """One host: what is live since when (seconds since 1970), free space, and what is not as it should be.
+
+    ``adopted`` says what the live release was before Skein came, where Skein did not make it.
+    """
 
     host: str
     release: str | None
     since: float | None
     free_bytes: int | None
     trouble: str = ""
+    adopted: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class FleetStatus:
                 {
                     "host": host.host,
                     "release": host.release,
+                    "adopted": host.adopted,
                     "since": host.since,
                     "free_bytes": host.free_bytes,
                     "trouble": host.trouble,
@@ -83,7 +88,8 @@ def _one(name: str, answer: Probe | HostError, desired: str | None) -> HostStatu
     if answer.drift:
         more = " and more" if len(answer.drift) > 3 else ""
         troubles.append(f"changed since it was staged: {', '.join(answer.drift[:3])}{more}")
-    return HostStatus(name, answer.current, answer.current_since, answer.free_bytes, "; ".join(troubles))
+    adopted = answer.adopted.get(answer.current) if answer.current else None
+    return HostStatus(name, answer.current, answer.current_since, answer.free_bytes, "; ".join(troubles), adopted)
 
 
 def summary(status: FleetStatus) -> str:

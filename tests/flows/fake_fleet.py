@@ -13,7 +13,7 @@ from tasks.core.release import Release
 from tasks.core.requests import Request
 
 M = TypeVar("M", bound=BaseModel)
-READING = ("probe", "status", "check")
+READING = ("probe", "status", "check", "adoption")
 TRUE_TIME = 1_800_000_000.0
 FREE = {"free_bytes": 10**10, "free_inodes": 10**6, "python": "3.11.2", "git": "2.39.2"}
 
@@ -58,6 +58,9 @@ class FakeHost:
     pending: Record | None = None
     staged: dict[str, Release] = field(default_factory=dict)
     objects: set[str] = field(default_factory=set)
+    docroot: bool = False
+    adopted: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     problems: list[dict[str, str]] = field(default_factory=list)
     drift: list[str] = field(default_factory=list)
     findings: list[dict[str, object]] = field(default_factory=list)
@@ -122,6 +125,7 @@ class FakeHost:
             "turn": self.turn,
             "live_turn": live.turn if live else 0,
             "releases": {name: manifest(release) for name, release in self.staged.items()},
+            "adopted": self.adopted,
             "clock": TRUE_TIME + self.clock_offset_s,
             "offset_s": self.clock_offset_s,
             "problems": self.problems,
@@ -143,14 +147,36 @@ class FakeHost:
         self.objects.add(commit)
         return {"from": mirrors[0]["name"], "skipped": self.skips}
 
-    def _do_stage(self, id: str, commit: str, number: int, tree: str, source_commit: str, **_: Any) -> dict[str, Any]:  # noqa: A002
+    def _do_adoption(self, linked: list[str], undo: bool) -> dict[str, Any]:
+        due = self.current in self.adopted if undo else self.docroot
+        unsettled = self.pending is not None
+        return {"due": due, "told": "as seen", "notes": self.notes, "adopted": [*self.adopted], "unsettled": unsettled}
+
+    def _do_adopt(self, id: str, by: str, reason: str, gap: bool) -> dict[str, Any]:  # noqa: A002
+        self.history.append(Record(id, self.turn, "adopt", None, TRUE_TIME))
+        self.adopted[id], self.current, self.docroot = "the directory /srv/www", id, False
+        return {"changed": [f"adopted as {id}"]}
+
+    def _do_give_back(self, gap: bool) -> dict[str, Any]:
+        del self.adopted[self.history.pop().id]
+        self.current, self.docroot = None, True
+        return {"changed": ["gave back"]}
+
+    def _do_stage(self, id: str, **commit: Any) -> dict[str, Any]:  # noqa: A002
+        if commit:
+            return self._stage(id, **commit)
+        if id not in self.adopted:
+            raise RefusedError("not-adopted", f"release {id} was adopted on other targets and is not here")
+        return {"made": False, "files": 0}
+
+    def _stage(self, id: str, commit: str, number: int, tree: str, source_commit: str, **_: Any) -> dict[str, Any]:  # noqa: A002
         assert commit in self.objects, "staged before it was fetched"
         made = id not in self.staged
         self.staged[id] = Release(id, number, "prod", source_commit, commit, tree)
         return {"made": made, "files": 3}
 
     def _do_arm(self, id: str) -> dict[str, Any]:  # noqa: A002
-        assert id in self.staged, "armed before it was staged"
+        assert id in self.staged or id in self.adopted, "armed before it was staged"
         self.armed = id
         return {}
 

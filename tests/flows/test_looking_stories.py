@@ -133,6 +133,7 @@ def test_status_as_json_is_one_versioned_document() -> None:
     assert document["targets"][0] == {
         "host": "web-1",
         "release": None,
+        "adopted": None,
         "since": None,
         "free_bytes": None,
         "trouble": "the session was lost",

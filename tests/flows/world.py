@@ -17,6 +17,7 @@ from tasks.core.hosts import Host
 from tasks.core.policy import FailPolicy, Limit
 from tasks.core.release import Release, release_id
 from tasks.core.report import Report
+from tasks.flows.adopt import AdoptReport, adopt
 from tasks.flows.deploy import deploy
 from tasks.flows.hands import Hands
 from tasks.flows.releasing import Releasing
@@ -195,6 +196,9 @@ class World:
 
     def rollback(self, to: str | None = None) -> Report:
         return rollback(self.hands(), to)
+
+    def adopt(self, *, undo: bool = False, plan: bool = False, gap: bool = False) -> AdoptReport:
+        return adopt(self.hands(), undo=undo, plan=plan, gap=gap)
 
     def hands(self, hosts: Sequence[Host] | None = None) -> Hands:
         return Hands(
