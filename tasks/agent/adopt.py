@@ -22,7 +22,7 @@ import time
 from .adoption import ADOPTABLE, CUT_OFF, LAYOUT, RETURNABLE, TWO_DISKS, find, refuse, refuse_moved_on
 from .failpoints import failpoint
 from .flip import TEXT_MOST, beside, lay
-from .place import FORMAT, Place, sync, write_json
+from .place import BEFORE, FORMAT, Place, sync, write_json
 from .problem import Problem
 from .state import State, sweep, write_log
 
@@ -48,8 +48,8 @@ def adopt(wire: Wire, place: Place, request: Json) -> Json:
         return {"changed": []}
     refuse(place, found)
     identity = found.identity or request["id"]
-    if os.path.lexists(place.manifest(identity)) != (found.kind == CUT_OFF):
-        raise Problem("bad-request", "release %s is here already, and is another one" % identity)
+    if BEFORE not in identity or os.path.lexists(place.manifest(identity)) != (found.kind == CUT_OFF):
+        raise Problem("bad-request", "%s is no id for what is adopted, or another has it here" % identity)
     state.pending = {"id": identity, "turn": state.turn, "kind": "adopt", "was": None, "at": time.time()}
     state.pending.update({key: str(request[key])[:TEXT_MOST] for key in ("by", "reason")})
     record = dict(state.pending, event="live")

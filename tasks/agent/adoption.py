@@ -35,6 +35,10 @@ NOTHING, DIRECTORY, LAYOUT, ADOPTED, CUT_OFF, OURS = "nothing", "directory", "la
 ADOPTABLE, RETURNABLE = (DIRECTORY, LAYOUT, CUT_OFF), (ADOPTED, CUT_OFF)
 NAMED_MOST = 5
 MOUNTS = "/proc/self/mountinfo"
+TWO_DISKS = (
+    "%s and %s are on different file systems, and adopting moves nothing across: set targets.deploy_to to a folder on "
+    "the same one, or move the files yourself"
+)
 
 
 class Found:
@@ -65,10 +69,8 @@ def find(place: Place, state: State) -> Found:
         return Found(kind, what, place.where(known), text, known)
     path = place.leads(text)
     if not _is_of_another_tool(place, path):
-        told = (
-            "%s points at %s, which is no directory in %s: set targets.deploy_to to the folder that holds the tool's "
-        )
-        raise Problem("foreign-link", (told + "releases, or remove it") % (place.link, os_text(text), place.releases))
+        told = "%s points at %s, which is no directory in %s: set targets.deploy_to to where the tool's releases are, "
+        raise Problem("foreign-link", (told + "or remove it") % (place.link, os_text(text), place.releases))
     name = os.path.basename(path)
     return Found(LAYOUT, "%s release %s" % (_tool(place, name), os_text(name)), path, text)
 
@@ -91,7 +93,7 @@ def adoption(wire: Wire, place: Place, request: Json) -> Json:
         told = "would adopt " + found.what if due else "nothing to adopt: " + _why_not(place, found)
         if due:
             refuse(place, found)
-            notes = _notes(place, found, request["linked"])
+            notes = _notes(place, found, [*request["linked_dirs"], *request["linked_files"]])
     answer = {"due": due, "told": told, "notes": notes, "unsettled": state.pending is not None}
     return dict(answer, adopted=sorted(place.adoptions()))
 
@@ -117,12 +119,6 @@ def refuse(place: Place, found: Found) -> None:
         if not os.access(path, os.W_OK | os.X_OK) or (path == folders[0] and _is_sticky_for_us(path, place.link)):
             told = "%s may not be written by this user, and must be to be adopted; what is in it may stay as it is: "
             raise Problem("permission", (told + "chown it (not -R), or set targets.become") % os_text(path))
-
-
-TWO_DISKS = (
-    "%s and %s are on different file systems, and adopting moves nothing across: set targets.deploy_to to a folder on "
-    "the same one, or move the files yourself"
-)
 
 
 def _is_of_another_tool(place: Place, path: str) -> bool:

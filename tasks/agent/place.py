@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9]{4,9}-[0-9a-f]{7}\Z")
+BEFORE = "-0000-"  # in the id of what was adopted, and in no other: releases are numbered from 1
 FORMAT = 1
 BALLAST = (256 << 10, 256 << 10, 256 << 10, 256 << 10)  # a rollback needs a link, a draft of the state and its log
 

@@ -10,7 +10,7 @@ import os
 
 from .failpoints import failpoint
 from .growth import tidy
-from .place import Place
+from .place import BEFORE, Place
 from .problem import Problem
 from .repo import Repo
 from .spare import live_until, put, spares
@@ -72,8 +72,8 @@ def _retire(place: Place, identity: str, is_spare: bool) -> None:
 def doomed(place: Place, state: State, keep: int) -> List[str]:
     """Return the ids that prune removes: all but the live one, the one before, and the ``keep`` newest that were live.
 
-    What was adopted stays: Skein did not make it, and it may hold what no release has. None are removed where this
-    host's history does not know what is live: it was lost, and nobody can tell what was live before.
+    What was adopted stays, by its id, also where its record was lost: it may hold what no release has. None go where
+    this host's history does not know what is live: it was lost, and nobody can tell what was live before.
     """
     current = place.current()
     lived = list(dict.fromkeys(record["id"] for record in reversed(state.history)))
@@ -83,7 +83,7 @@ def doomed(place: Place, state: State, keep: int) -> List[str]:
     if state.pending:
         kept |= {state.pending["id"], state.pending["was"]}
     names = (name[:-5] for name in os.listdir(place.manifests) if name.endswith(".json"))
-    return sorted(name for name in names if name not in kept and place.stands(name) and not place.adopted(name))
+    return sorted(name for name in names if name not in kept and place.stands(name) and BEFORE not in name)
 
 
 def _refs(place: Place) -> Iterator[str]:

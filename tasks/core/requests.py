@@ -71,9 +71,9 @@ def fetch(
     return Request("fetch", fields, seconds, delta.pack if delta else b"")
 
 
-def adoption(linked: Sequence[str], *, undo: bool) -> Request:
-    """Ask what adopting, or with ``undo`` giving back, would do; ``linked`` are the linked paths, looked for in it."""
-    return Request("adoption", {"linked": list(linked), "undo": undo})
+def adoption(linked_dirs: Sequence[str], linked_files: Sequence[str], *, undo: bool) -> Request:
+    """Ask what adopting, or with ``undo`` giving back, would do; the linked paths are looked for in what is there."""
+    return Request("adoption", {"linked_dirs": list(linked_dirs), "linked_files": list(linked_files), "undo": undo})
 
 
 def adopt(release_id: str, by: str, reason: str, *, gap: bool) -> Request:

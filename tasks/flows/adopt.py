@@ -97,7 +97,7 @@ def adopt(hands: Hands, *, undo: bool, plan: bool, gap: bool) -> AdoptReport:
 def _look(hands: Hands, *, undo: bool, settle: bool) -> dict[str, Adoption | HostError]:
     """Ask every host, and once more where a killed run left its record open, which the host's lock alone settles."""
     targets = hands.settings.targets
-    look = requests.adoption((*targets.linked_dirs, *targets.linked_files), undo=undo)
+    look = requests.adoption(targets.linked_dirs, targets.linked_files, undo=undo)
     found = hands.ask("look", {host.name: (look,) for host in hands.hosts}, Adoption)
     left = [name for name, each in found.items() if isinstance(each, Adoption) and each.unsettled]
     if left and settle:

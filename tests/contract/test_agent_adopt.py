@@ -66,7 +66,7 @@ def everything(root: Path) -> dict[str, tuple[int, ...]]:
 
 
 def look(agent: Agent, *, undo: bool = False, linked: tuple[str, ...] = ()) -> dict[str, Any]:
-    return agent.ask("adoption", undo=undo, linked=list(linked))
+    return agent.ask("adoption", undo=undo, linked_dirs=list(linked), linked_files=[])
 
 
 def adopt(agent: Agent, identity: str = ID, *, gap: bool = False) -> list[str]:
@@ -358,7 +358,7 @@ def refusal(host: Host) -> str:
     codes = []
     for verb in ("adoption", "adopt"):
         with leaving(host) as agent, pytest.raises(Refused) as refused:
-            agent.ask(verb, undo=False, linked=[], id=ID, by="op", reason="", gap=False)
+            agent.ask(verb, undo=False, linked_dirs=[], linked_files=[], id=ID, by="op", reason="", gap=False)
         codes.append(refused.value.code)
     assert codes[0] == codes[1]
     assert before == (host.link.lstat().st_ino, host.link.is_symlink())

@@ -147,7 +147,7 @@ class FakeHost:
         self.objects.add(commit)
         return {"from": mirrors[0]["name"], "skipped": self.skips}
 
-    def _do_adoption(self, linked: list[str], undo: bool) -> dict[str, Any]:
+    def _do_adoption(self, linked_dirs: list[str], linked_files: list[str], undo: bool) -> dict[str, Any]:
         due = self.current in self.adopted if undo else self.docroot
         unsettled = self.pending is not None
         return {"due": due, "told": "as seen", "notes": self.notes, "adopted": [*self.adopted], "unsettled": unsettled}

@@ -20,7 +20,7 @@ POLICY = {
     "keep": 5,
 }
 OPEN = {"deploy_to": "/srv/app", "link": None, "environment": "prod"}
-VERBS = ("fetch", "stage", "prune", "after_flip")
+VERBS = ("adoption", "fetch", "stage", "prune", "after_flip")
 
 
 def test_what_set_up_wrote_down_passes() -> None:
@@ -41,6 +41,7 @@ def test_what_set_up_wrote_down_passes() -> None:
         ("fetch", {"mirrors": [{"url": "/tmp/mine.git"}]}),
         ("fetch", {"mirrors": [], "payload": b"files of my own"}),
         ("share", {}),
+        ("adoption", {"linked_dirs": ["storage"], "linked_files": ["/etc/shadow"]}),
         ("adopt", {}),
         ("give_back", {}),
     ],

@@ -159,6 +159,17 @@ def test_prune_counts_as_live_what_was_before_a_rollback(place: Place) -> None:
     assert doomed(place, state, 2) == []
 
 
+def test_prune_never_takes_what_was_adopted_not_even_where_its_record_is_damaged(place: Place) -> None:
+    before = "20261122T101500Z-0000-1a2b3c4"
+    standing(place, before, A, B)
+    Path(place.manifest(before)).write_text("{")
+    os.symlink(place.link_text(B), place.link)
+    assert doomed(place, remembered(place, record(before, 0, "adopt"), record(A, 1), record(B, 2)), 0) == []
+    assert doomed(place, remembered(place, record(A, 1), record(B, 2), record(B, 3, "rollback")), 0) == []
+    sweep(place)
+    assert place.stands(before)
+
+
 def test_sweep_removes_ours_and_nothing_else(place: Place) -> None:
     standing(place, A)
     foreign = [
