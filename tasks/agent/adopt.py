@@ -5,6 +5,7 @@ A release that was adopted has no commit and no tree. It is a record among the m
 
 - A plain directory: a link to ``releases/<id>`` is laid at ``releases/<id>`` itself, and then the two change places, in
   one step (renameat2 with RENAME_EXCHANGE, Linux 3.15): the path is never missing, and nothing is copied or changed.
+  Back again by the same exchange, with a detour for those who read the link just before it.
 - Another tool's layout: only the record is written. The link stays as it is, and a rollback lays it again to the byte.
 
 It takes no turn, for nobody decided anything for the fleet: a host that is adopted late must not look like the newest.
@@ -21,7 +22,7 @@ import time
 
 from .adoption import ADOPTABLE, CUT_OFF, LAYOUT, RETURNABLE, TWO_DISKS, find, refuse, refuse_moved_on
 from .failpoints import failpoint
-from .flip import TEXT_MOST, beside, lay
+from .flip import TEXT_MOST, lay
 from .place import BEFORE, FORMAT, Place, sync, write_json
 from .problem import Problem
 from .state import State, sweep, write_log
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 CANNOT = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
+GRACE_S = 0.5  # for those who had read the link that is taken away
 
 
 def adopt(wire: Wire, place: Place, request: Json) -> Json:
@@ -85,10 +87,8 @@ def give_back(wire: Wire, place: Place, request: Json) -> Json:
         if found.path != place.release(identity):
             os.unlink(place.manifest(identity))
             sync(place.manifests)
-        elif found.kind == CUT_OFF:
-            os.rename(found.path, place.link)
         else:
-            _put_out(place, identity, request["gap"])
+            _put_out(place, identity, found, request["gap"])
         failpoint("agent.adopt.given")
     finally:
         state.settle()
@@ -107,56 +107,82 @@ def _write_record(place: Place, identity: str, found: Found) -> None:
 
 def _take_in(place: Place, identity: str, found: Found, gap: bool) -> None:
     release, text = place.release(identity), place.link_text(identity)
-    if found.kind == CUT_OFF:
-        lay(text, beside(place))
-        os.rename(beside(place), place.link)
-        sync(os.path.dirname(place.link))
-        return
-    lay(text, release)
-    failpoint("agent.adopt.laid")
-    if not _exchange(place, identity, gap):
-        lay(text, beside(place))
-        os.unlink(release)
-        os.rename(place.link, release)
+    if found.kind != CUT_OFF and _takes_one_step(place, gap):
+        lay(text, release)
+        failpoint("agent.adopt.laid")
+        exchange(release, place.link)
+    else:
+        lay(text, place.beside())
+        if found.kind != CUT_OFF:
+            os.rename(place.link, release)
         failpoint("agent.adopt.gap")
-        os.rename(beside(place), place.link)
+        os.rename(place.beside(), place.link)
     _sync_both(place)
 
 
-def _put_out(place: Place, identity: str, gap: bool) -> None:
-    if not _exchange(place, identity, gap):
-        os.unlink(place.link)
+def _put_out(place: Place, identity: str, found: Found, gap: bool) -> None:
+    if found.kind != CUT_OFF and _takes_one_step(place, gap):
+        _lay_detour(place, identity)
+        failpoint("agent.adopt.detour")
+        exchange(place.release(identity), place.link)
+    else:
+        if found.kind != CUT_OFF:
+            os.unlink(place.link)
         failpoint("agent.adopt.back")
         os.rename(place.release(identity), place.link)
     _sync_both(place)
+    time.sleep(GRACE_S)
 
 
-def _exchange(place: Place, identity: str, gap: bool) -> bool:
-    """Have the link's path and the release's change places; return False where that takes two steps and may."""
-    done = exchange(place.release(identity), place.link)
-    if not done and not gap:
-        told = "%s and its release cannot change places in one step here (that takes renameat2: kernel, file system, "
-        told += "libc and Python's ctypes); --allow-gap does it in two, and for an instant nothing is there"
-        raise Problem("no-exchange", told % place.link)
-    return done
+def _lay_detour(place: Place, identity: str) -> None:
+    """Have the link lead over another one, so that it leads to the directory from either side of the exchange.
+
+    Who read the link just before the exchange comes to ``releases/<id>`` just after it, and finds the link there: it
+    must lead back. So it reads a bare name, and a link of that name stands in both folders, each leading to where the
+    directory is while the link stands in that folder.
+    """
+    folder = os.path.dirname(place.link)
+    if os.readlink(place.link) != place.detour:
+        lay(place.link_text(identity), os.path.join(folder, place.detour))
+        sync(folder)
+        lay(place.detour, place.beside())
+        os.rename(place.beside(), place.link)
+    lay(place.link, os.path.join(place.releases, place.detour))
 
 
-def exchange(one: str, other: str) -> bool:
-    """Have two names change places in one step; return False where this machine cannot, and nothing was done."""
+def _takes_one_step(place: Place, gap: bool) -> bool:
+    """Tell whether two names can change places in one step here, as two of our own show; two steps must be allowed."""
+    one, other = place.private("one"), place.private("other")
+    lay(one, one)
+    lay(other, other)
+    try:
+        exchange(one, other)
+    except OSError as error:
+        if error.errno not in CANNOT:
+            raise
+        if not gap:
+            told = (
+                "%s and its release cannot change places in one step here (that takes renameat2: kernel, file system, "
+            )
+            told += "libc and Python's ctypes); --allow-gap does it in two, and for an instant nothing is there"
+            raise Problem("no-exchange", told % place.link) from error
+        return False
+    return True
+
+
+def exchange(one: str, other: str) -> None:
+    """Have two names change places in one step; raise OSError where this machine cannot, and nothing was done."""
     try:
         import ctypes
 
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (ImportError, AttributeError):
-        return False
-    if renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number == errno.EXDEV:  # two mounts of one file system, or a directory of an overlay's lower one
-        raise Problem("two-disks", TWO_DISKS % (other, one))
-    if number in CANNOT:
-        return False
-    raise OSError(number, os.strerror(number), other)
+    except (ImportError, AttributeError) as error:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), other) from error
+    if renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE):
+        number = ctypes.get_errno()
+        if number == errno.EXDEV:  # two mounts of one file system, or a directory of an overlay's lower one
+            raise Problem("two-disks", TWO_DISKS % (other, one))
+        raise OSError(number, os.strerror(number), other)
 
 
 def _sync_both(place: Place) -> None:

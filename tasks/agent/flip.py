@@ -31,7 +31,7 @@ class Armed:
         if not place.stands(identity):
             raise Problem("not-staged", "release %s does not stand on this host" % identity)
         self.identity = identity
-        self.path = beside(place)
+        self.path = place.beside()
         place.spared(lambda: lay(place.link_text(identity), self.path))
 
 
@@ -41,12 +41,6 @@ def arm(place: Place, identity: str) -> Armed:
         raise Problem("not-staged", "release %s is not staged on this host" % identity)
     place.current()
     return Armed(place, identity)
-
-
-def beside(place: Place) -> str:
-    """Return where a link is laid before it takes the real one's place; the sweep knows it by this name."""
-    folder, name = os.path.split(place.link)
-    return os.path.join(folder, ".%s.skein-%d" % (name, os.getpid()))
 
 
 def lay(text: str, path: str) -> None:

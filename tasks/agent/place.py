@@ -42,6 +42,9 @@ class Place:
         self.root = os.path.abspath(os.path.expanduser(deploy_to))
         self.link = os.path.abspath(os.path.expanduser(link)) if link else os.path.join(self.root, "current")
         self.environment = environment
+        name = ".%s.skein-" % os.path.basename(self.link)
+        self.laid = re.compile(re.escape(name) + r"[0-9]+\Z")  # links next to the real one, to take its place
+        self.detour = name + "0"  # the one of them that the real one leads over for a moment: see ``adopt``
         self.releases = os.path.join(self.root, "releases")
         self.shared = os.path.join(self.root, "shared")
         self.own = os.path.join(self.root, ".skein")
@@ -123,6 +126,11 @@ class Place:
         """Return the path that a link with this text, in the place of ours, would lead to."""
         return os.path.normpath(os.path.join(os.path.dirname(self.link), text))
 
+    def beside(self) -> str:
+        """Return where a link is laid before it takes the real one's place; the sweep knows it by this name."""
+        folder, name = os.path.split(self.link)
+        return os.path.join(folder, ".%s.skein-%d" % (name, os.getpid()))
+
     def is_directory(self) -> bool:
         """Tell whether a real directory stands where the link must be."""
         return os.path.isdir(self.link) and not os.path.islink(self.link)
@@ -130,7 +138,8 @@ class Place:
     def link_reads(self) -> Optional[str]:
         """Return what the link reads, None where there is nothing; raise Problem where something else stands there."""
         try:
-            return os.readlink(self.link)
+            text = os.readlink(self.link)
+            return os.readlink(os.path.join(os.path.dirname(self.link), text)) if text == self.detour else text
         except FileNotFoundError:
             return None
         except OSError as error:

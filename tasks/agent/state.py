@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import time
 
 from .place import FORMAT, ID, Place, read_json, write_json
@@ -138,20 +137,22 @@ def _unpaired(place: Place) -> Iterator[str]:
 def _unused_links(place: Place) -> Iterator[str]:
     """Yield links next to the real one that no other program can have laid: by name, and by where they point."""
     folder, name = os.path.split(place.link)
-    ours = re.compile(re.escape(".%s.skein-" % name) + r"[0-9]+\Z")
-    for each in filter(ours.match, _names(folder)):
+    with contextlib.suppress(OSError):
+        name = os.readlink(place.link)
+    for each in filter(place.laid.match, _names(folder)):
         path = os.path.join(folder, each)
         with contextlib.suppress(OSError):
-            if place.named(os.readlink(path)):
+            if place.named(os.readlink(path)) and each != name:
                 yield path
 
 
 def _exchanged(place: Place) -> Iterator[str]:
     """Yield links in ``releases`` that were to change places with a directory, or did: see ``adopt``."""
-    for name in filter(ID.match, _names(place.releases)):
-        path = place.release(name)
-        with contextlib.suppress(OSError):
-            if os.readlink(path) == place.link_text(name):
+    for name in _names(place.releases):
+        path = os.path.join(place.releases, name)
+        if (ID.match(name) or name == place.detour) and os.path.islink(path):
+            ours = (place.link,) if name == place.detour else (place.link_text(name), place.detour)
+            if os.readlink(path) in ours:
                 yield path
 
 

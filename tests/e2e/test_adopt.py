@@ -18,6 +18,7 @@ from tasks.remote.lab import Lab, wait_until
 UID = 7700
 WWW = "/srv/www"
 POINTS = [name for name in failpoint_names() if name.startswith("agent.adopt.")]
+GIVING_BACK = ("agent.adopt.giving", "agent.adopt.detour", "agent.adopt.given")
 IN_THE_GAP = ("agent.adopt.gap", "agent.adopt.back")  # tests/contract/test_agent_adopt.py passes these
 READER = """
 import signal
@@ -225,7 +226,7 @@ def test_a_first_deploy_that_fails_after_its_flip_puts_every_tool_s_own_link_bac
 @pytest.mark.parametrize("point", [point for point in POINTS if point not in IN_THE_GAP])
 def test_a_target_that_is_killed_is_completed_by_the_same_command(operator: Operator, site: Site, point: str) -> None:
     before, victim = with_docroots(operator), "web-02"
-    undo = ("--undo",) if point in ("agent.adopt.giving", "agent.adopt.given") else ()
+    undo = ("--undo",) if point in GIVING_BACK else ()
     if undo:
         adopt(operator)
     broken = adopt(operator, *undo, code=5, point=f"{point}@{victim}")
