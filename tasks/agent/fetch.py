@@ -125,6 +125,12 @@ def is_refused(errors: str) -> bool:
     return bool(REFUSED.search(errors)) and not SPOKEN.search(errors)
 
 
+def spread(wire: Wire, request: Json) -> None:
+    """Wait a random share of ``request["spread_s"]`` before a log-in at a mirror; without ssh there is none."""
+    if any(mirror["url"].startswith("ssh://") for mirror in request["mirrors"]):
+        pause(wire, min(SPREAD_MOST_S, request.get("spread_s", 0.0)))
+
+
 def pause(wire: Wire, most_s: float) -> None:
     """Wait for a random share of ``most_s``, so that not all targets come at once."""
     ends_at = time.monotonic() + most_s * int.from_bytes(os.urandom(4), "big") / 2**32
@@ -150,8 +156,7 @@ def _from_mirrors(repo: Repo, request: Json, route: Route) -> Tuple[Optional[str
 
     Whoever was given up for being slow is asked again, without haste, when no other could give it.
     """
-    if any(mirror["url"].startswith("ssh://") for mirror in request["mirrors"]):
-        pause(repo.wire, min(SPREAD_MOST_S, request.get("spread_s", 0.0)))
+    spread(repo.wire, request)
     queue = route.order(request["mirrors"])
     untried = len(queue)
     given: Optional[str] = None

@@ -8,7 +8,7 @@ import sys
 import time
 from itertools import islice
 
-from .fetch import URL, talk
+from .fetch import URL, spread, talk
 from .place import ID, Place
 from .problem import Problem, explain
 from .record import read_record
@@ -120,7 +120,10 @@ def existing(path: str) -> str:
 
 
 def check(wire: Wire, place: Place, request: Json) -> Json:
-    """Try every precondition of a deploy; return {"findings": [{"what", "ok", "message"}, …], "probe": …}."""
+    """Try every precondition of a deploy; return {"findings": [{"what", "ok", "message"}, …], "probe": …}.
+
+    A random share of ``request["spread_s"]`` is waited for before each mirror: every target asks every one.
+    """
     found = probe(wire, place, request)
     findings = [finding(problem["code"], problem["message"]) for problem in found["problems"]]
     for what, path in (("deploy_to", place.root), ("link", os.path.dirname(place.link))):
@@ -137,6 +140,7 @@ def check(wire: Wire, place: Place, request: Json) -> Json:
         findings.append(finding("linked file " + name, told, "is there"))
     repo = Repo(wire, place.repo, place.own)
     for mirror in request["mirrors"] if found["git"] else []:
+        spread(wire, request)
         trouble = unreadable(repo, mirror["url"])
         findings.append(finding("mirror " + mirror["name"], trouble, "can be read"))
     return {"findings": findings, "probe": found}

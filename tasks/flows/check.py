@@ -54,8 +54,9 @@ def check(hands: Hands, here: tuple[Finding, ...]) -> CheckReport:
 def _request(hands: Hands, host: Host) -> Request:
     bring = hands.transport.mirrors_for(host)
     mirrors = [{"name": mirror.name, "url": mirror.url} for mirror in bring]
-    fields = {"linked_files": list(hands.settings.targets.linked_files), "mirrors": mirrors}
-    return Request("check", fields, 30.0 + 20.0 * len(mirrors))
+    spread_s = hands.transport.spread_s(host)
+    fields = {"linked_files": list(hands.settings.targets.linked_files), "mirrors": mirrors, "spread_s": spread_s}
+    return Request("check", fields, 30.0 + (20.0 + spread_s) * len(mirrors))
 
 
 def _findings(answer: Checked | HostError) -> tuple[Finding, ...]:

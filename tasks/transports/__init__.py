@@ -22,3 +22,6 @@ class Transport(Protocol):
 
     def mirrors_for(self, host: Host) -> tuple[MirrorUrl, ...]:
         """Return where the target would fetch from, nearest first; nothing for a transport without mirrors."""
+
+    def spread_s(self, host: Host) -> float:
+        """Return the seconds over which targets spread their log-ins at a mirror; none for a transport without."""

@@ -136,7 +136,7 @@ class FakeHost:
 
     _do_settle = _do_status = _do_probe
 
-    def _do_check(self, linked_files: list[str], mirrors: list[dict[str, str]]) -> dict[str, Any]:
+    def _do_check(self, linked_files: list[str], mirrors: list[dict[str, str]], spread_s: float) -> dict[str, Any]:
         return {"findings": self.findings, "probe": self._do_probe()}
 
     def _do_fetch(self, commit: str, ref: str, mirrors: list[dict[str, str]], timeout_s: float) -> dict[str, Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from fake_fleet import lost, refused
 from world import World, made
 
 from tasks.core.facts import Finding
+from tasks.core.hosts import Host
 from tasks.flows.check import check
 from tasks.flows.look import look
 from tasks.flows.status import FleetStatus, status, summary
+from tasks.transports.git import GitTransport
 
 
 def troubles(found: FleetStatus) -> dict[str, str]:
@@ -177,6 +180,16 @@ def test_check_asks_each_target_about_its_linked_files_and_mirrors() -> None:
     fields = world.fleet.requests("check")[0].fields
     assert fields["linked_files"] == [".env"]
     assert {mirror["name"] for mirror in fields["mirrors"]} == {"mirror-1", "mirror-2"}  # type: ignore[attr-defined]
+
+
+def test_check_spreads_the_log_ins_of_a_large_fleet_as_a_deploy_does() -> None:
+    world = World()
+    hosts = [Host(f"web-{number}") for number in range(300)]
+    transport = GitTransport(world.settings.mirrors, "deploy", 900.0, hosts)
+    check(replace(world.hands(), transport=transport), ())
+    (request, *_) = world.fleet.requests("check")
+    assert request.fields["spread_s"] == transport.spread_s(hosts[0]) > 0
+    assert request.timeout_s >= 30 + 2 * (20 + transport.spread_s(hosts[0]))
 
 
 def test_check_as_json_lists_every_finding() -> None:

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from config_text import SMALL, read
 
+from tasks.agent import fetch, probe
 from tasks.agent.fetch import is_refused
+from tasks.agent.place import Place
 from tasks.agent.problem import Problem
 from tasks.agent.route import AVOIDED_S, NEVER, REMEMBERED_S, SLOW_RATE, SLOW_S, Pace, Route, bytes_read, median_time
+from tasks.agent.wire import Wire
 from tasks.core.hosts import Host
 from tasks.transports.git import SPREAD_MOST_S, GitTransport
 
@@ -199,3 +202,17 @@ def test_few_targets_do_not_wait_and_many_spread_by_what_one_sshd_takes() -> Non
     assert spread(1) == spread(8) == 0.0
     assert 0 < spread(9) < spread(40) < spread(64) == spread(300)  # 64 at once is what the deployer allows
     assert spread(1000, 1000) == SPREAD_MOST_S
+
+
+@pytest.mark.parametrize(
+    ("url", "moments"), [("ssh://deploy@m/srv/x.git", ["wait 2.5", "ask"]), ("file:///srv/x.git", ["ask"])]
+)
+def test_a_check_spreads_before_each_mirror_that_it_logs_in_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, moments: list[str]
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(fetch, "pause", lambda wire, most_s: done.append(f"wait {most_s}"))
+    monkeypatch.setattr(probe, "unreadable", lambda repo, url: done.append("ask") or "")
+    mirrors = [{"name": name, "url": url} for name in ("one", "two")]
+    probe.check(Wire(), Place(str(tmp_path), None, "prod"), {"linked_files": [], "mirrors": mirrors, "spread_s": 2.5})
+    assert done == moments * 2
