@@ -44,6 +44,9 @@ def up(
         order = Order(hosts=hosts, mirrors=mirrors, rate=rate, disks=tuple(disk or ()), sshd=tuple(sshd or ()))
         state, new = kept.up(_folder(), order)
         sys.stdout.write(f"the lab is up{'' if new else ' already'}: {state}\n")
+        if state.unserved:
+            lacks = " ".join(state.unserved)
+            sys.stdout.write(f"not here, so no pages are served: {lacks}; apt-get install {lacks}, lab.down, lab.up\n")
         sys.stdout.write(
             "next: invoke lab.run 'fab setup', invoke lab.run 'fab deploy', and at the end invoke lab.down\n"
         )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from tasks.remote.lab import Lab, missing
+from tasks.remote.lab.provision import unserved
 
 NEEDS = "e2e needs "
+SERVING = ("haproxy", "nginx")
 PACKAGES = ("openssh-server", "openssh-client", "iproute2", "git", "util-linux", "python3")
 
 _notes: list[str] = []
@@ -20,12 +22,22 @@ _notes: list[str] = []
 @pytest.fixture(scope="session")
 def able() -> None:
     """Skip, with the reason, where no lab can be had; root on a Debian fetches the tools first, and is told so."""
-    lacks = missing()
+    _need(missing, PACKAGES)
+
+
+@pytest.fixture(scope="session")
+def serving(able: None) -> None:
+    """Skip likewise where the lab's machines cannot serve pages."""
+    _need(unserved, SERVING)
+
+
+def _need(ask: Callable[[], Sequence[str]], packages: Sequence[str]) -> None:
+    lacks = ask()
     if lacks and os.geteuid() == 0 and shutil.which("apt-get"):
-        _notes.append(f"e2e: had apt-get install {' '.join(PACKAGES)}, for want of {', '.join(lacks)}")
+        _notes.append(f"e2e: had apt-get install {' '.join(packages)}, for want of {', '.join(lacks)}")
         _apt_get("update")
-        _apt_get("install", "-y", "--no-install-recommends", *PACKAGES)
-        lacks = missing()
+        _apt_get("install", "-y", "--no-install-recommends", *packages)
+        lacks = ask()
     if lacks:
         pytest.skip(NEEDS + ", ".join(lacks))
 

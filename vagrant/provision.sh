@@ -1,63 +1,70 @@
 #!/usr/bin/env bash
-# Make the machines of the Vagrantfile a fleet. Every part may run again and then changes nothing.
+# Make machines a fleet: those of the Vagrantfile, and those of `invoke lab.up`. Run again it changes nothing.
 #
-#   provision.sh keys FOLDER MACHINE...   where Vagrant runs, before a machine starts; MACHINE is name=role=address
-#   provision.sh server|mirror|target     on a machine, as root
+#   provision.sh keys FOLDER MACHINE...   before the first machine starts; a MACHINE is name=role=address
+#   provision.sh ROLE                     on a virtual machine, as root: server, mirror, target or balancer
+#   provision.sh settle ROLE KEYS ROOT OPERATOR   the part of that which needs no package, on files below ROOT
 #
 # All keys, the machines' own host keys too, are made in one place before the first machine starts. So the machines may
-# come up in any order, each knows all others from the beginning, and no key is taken from the network on trust.
+# come up in any order, know each other from the beginning, and no key is taken from the network on trust.
 set -euo pipefail
 
-keys=/opt/skein-keys   # what `keys` laid into FOLDER/<name>, brought by Vagrant
 checkout=/opt/skein
 venv=/opt/skein-venv
 site=/srv/www
+app=/srv/app
+declare -A packages=([server]='curl python3-venv' [mirror]='' [target]=nginx [balancer]=haproxy)
 
 make_keys() {
-  local folder=$1 machine name role address known='' server='' targets='' trusted
+  local folder=$1 machine name role address key hosts='' all='' mirrors='' operators='' users=''
   shift
   umask 077
   mkdir -p "$folder"
-  echo '*' | put "$folder/.gitignore"
+  put "$folder/.gitignore" $'*\n'
   for machine; do
     IFS='=' read -r name role address <<<"$machine"
     mkdir -p "$folder/$name"
-    make_key "$folder/$name/host_key"
-    make_key "$folder/$name/user_key"
-    known+="$name,$address $(public "$folder/$name/host_key")"$'\n'
+    make_key "$folder/$name/ssh_host_ed25519_key"
+    hosts+="$address $name # skein $role"$'\n'
+    all+="$name,$address $key"$'\n'
+    [ "$role" != mirror ] || mirrors+="$name,$address $key"$'\n'
+    make_key "$folder/$name/id_ed25519"
     case $role in
-      server) server+="$(public "$folder/$name/user_key")"$'\n' ;;
-      target) targets+="$(public "$folder/$name/user_key")"$'\n' ;;
+      server) operators+=$key$'\n' ;;
+      mirror | target) users+=$key$'\n' ;;
     esac
   done
   for machine; do
     IFS='=' read -r name role address <<<"$machine"
+    put "$folder/$name/hosts" "$hosts"
     case $role in
-      server) trusted='' ;;
-      mirror) trusted=$server$targets ;;
-      target) trusted=$server ;;
+      server) put "$folder/$name/known_hosts" "$all" ;;
+      *) put "$folder/$name/known_hosts" "$mirrors" ;;
     esac
-    printf %s "$known" | put "$folder/$name/known_hosts"
-    printf %s "$trusted" | put "$folder/$name/authorized_keys"
+    case $role in
+      mirror) put "$folder/$name/authorized_keys" "$operators$users" ;;
+      *) put "$folder/$name/authorized_keys" "$operators" ;;
+    esac
   done
 }
 
-# Machines may start side by side, each with a run of this: a key is made aside and linked in place, and the first wins.
+# Set `key` to a public key, made where there is none. Machines may start side by side, each with a run of this: a key is
+# made aside and linked in place, and the first wins.
 make_key() {
+  local kind text
   if [ ! -e "$1" ]; then
-    ssh-keygen -q -t ed25519 -N '' -C skein-vagrant -f "$1.$$"
-    ln "$1.$$" "$1" 2>/dev/null || [ -e "$1" ]
+    ssh-keygen -q -t ed25519 -N '' -C skein -f "$1.$$"
+    if ln "$1.$$" "$1" 2>/dev/null; then ln -f "$1.$$.pub" "$1.pub"; fi
     rm "$1.$$" "$1.$$.pub"
   fi
+  [ -e "$1.pub" ] || put "$1.pub" "$(ssh-keygen -y -f "$1")"$'\n'
+  read -r kind text _ <"$1.pub"
+  key="$kind $text"
 }
 
-public() {
-  ssh-keygen -y -f "$1" | cut -d' ' -f1,2
-}
-
-# Write standard input to a file that others may be reading.
+# Write a file that others may be reading.
 put() {
-  cat >"$1.$$"
+  printf %s "$2" >"$1.$$"
   mv "$1.$$" "$1"
 }
 
@@ -72,38 +79,68 @@ install_packages() {
   fi
 }
 
-# Be known by the host key that the others were told, and know them by name.
-take_identity() {
-  install -m 600 "$keys/host_key" /etc/ssh/ssh_host_ed25519_key
-  ssh-keygen -y -f "$keys/host_key" >/etc/ssh/ssh_host_ed25519_key.pub
-  if [ -d /run/systemd/system ]; then
-    systemctl reload ssh
-  fi
-  { sed '/ # skein$/d' /etc/hosts; sed -E 's/^([^,]+),([^ ]+) .*/\2 \1 # skein/' "$keys/known_hosts"; } >/etc/hosts.new
-  cat /etc/hosts.new >/etc/hosts
-  rm /etc/hosts.new
+# Give a machine its identity, tell it whom to know and to let in, and what to serve. The user deploy must exist.
+settle() {
+  local role=$1 keys=$2 root=$3 operator=$4 uid gid home others
+  install -m 600 "$keys"/ssh_host_ed25519_key{,.pub} "$root/etc/ssh"
+  others=$(sed '/ # skein /d' "$root/etc/hosts")
+  printf '%s\n' "$others" "$(<"$keys/hosts")" >"$root/etc/hosts"
+  find_user deploy
+  install -m 600 -o "$uid" -g "$gid" "$keys/authorized_keys" "$home/.ssh"
+  [ "$role" = server ] || chown "$uid:$gid" "$root/srv"
+  [ "$role" != server ] || find_user "$operator"
+  install -m 600 -o "$uid" -g "$gid" "$keys"/{id_ed25519,id_ed25519.pub,known_hosts} "$home/.ssh"
+  case $role in
+    target) web_server >"$root/etc/nginx/nginx.conf" ;;
+    balancer) balancer >"$root/etc/haproxy/haproxy.cfg" ;;
+  esac
 }
 
-# Let a user log in elsewhere, and know where.
-give_keys() {
-  local user=$1 home
-  home=$(getent passwd "$user" | cut -d: -f6)
-  install -d -m 700 -o "$user" -g "$user" "$home/.ssh"
-  install -m 600 -o "$user" -g "$user" "$keys/user_key" "$home/.ssh/id_ed25519"
-  install -m 644 -o "$user" -g "$user" "$keys/known_hosts" "$home/.ssh/known_hosts"
+# Set uid, gid and home of a user of the machine below `root`, and make sure of a folder for keys.
+find_user() {
+  IFS=: read -r _ _ uid gid _ home _ < <(grep "^$1:" "$root/etc/passwd")
+  home=$root$home
+  install -d -m 700 -o "$uid" -g "$gid" "$home/.ssh"
 }
 
-# Make the user whom Skein logs in as, and a folder of its own.
-make_deploy() {
-  id deploy >/dev/null 2>&1 || useradd --create-home --shell /bin/bash deploy
-  give_keys deploy
-  install -m 600 -o deploy -g deploy "$keys/authorized_keys" ~deploy/.ssh/authorized_keys
-  install -d -m 755 -o deploy -g deploy "$1"
+web_server() {
+  cat <<END
+user www-data;
+pid /run/nginx.pid;
+error_log stderr;
+events {}
+http {
+  include mime.types;
+  access_log off;
+  server {
+    listen 80;
+    root $app/current;
+  }
+}
+END
+}
+
+balancer() {
+  cat <<END
+global
+  user haproxy
+  group haproxy
+  stats socket /run/haproxy/admin.sock mode 600 level admin user deploy group deploy
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 30s
+  timeout server 30s
+frontend web
+  bind :80
+  default_backend targets
+backend targets
+  balance roundrobin
+END
+  sed -nE 's/^(\S+) (\S+) # skein target$/  server \2 \1:80/p' "$root/etc/hosts"
 }
 
 make_server() {
-  install_packages python3-venv
-  give_keys vagrant
   [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check --editable "$checkout"
   ln -sf "$venv/bin/fab" "$venv/bin/invoke" /usr/local/bin/
@@ -123,20 +160,22 @@ make_site() {
 }
 
 case ${1-} in
-  keys)
-    make_keys "${@:2}"
-    exit
+  keys) make_keys "${@:2}" ;;
+  settle) settle "${@:2}" ;;
+  server | mirror | target | balancer)
+    # shellcheck disable=SC2086
+    install_packages git openssh-server python3 rsync ${packages[$1]}
+    id deploy >/dev/null 2>&1 || useradd --create-home --shell /bin/bash deploy
+    settle "$1" /opt/skein-keys '' vagrant
+    systemctl reload ssh
+    case $1 in
+      server) make_server ;;
+      target) systemctl reload-or-restart nginx ;;
+      balancer) systemctl reload-or-restart haproxy ;;
+    esac
     ;;
-  server | mirror | target) ;;
   *)
-    echo "usage: provision.sh keys FOLDER NAME=ROLE=ADDRESS... | server | mirror | target" >&2
+    echo "usage: provision.sh keys FOLDER NAME=ROLE=ADDRESS... | server | mirror | target | balancer" >&2
     exit 2
     ;;
-esac
-install_packages git openssh-server python3 rsync
-take_identity
-case $1 in
-  server) make_server ;;
-  mirror) make_deploy /srv/git ;;
-  target) make_deploy /srv/app ;;
 esac

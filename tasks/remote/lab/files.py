@@ -1,16 +1,14 @@
-"""What stands on the disks of the lab's machines before they start: users, keys, known hosts, stock ssh settings."""
+"""What stands on the disks of the lab's machines before they start: folders, users, stock ssh settings."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
+import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ...core.errors import LabError
 from ...core.text import printable
@@ -18,14 +16,19 @@ from ...core.text import printable
 UID = 7700  # of user and group deploy
 FOLDERS = {
     "etc": 0o755,
+    "etc/haproxy": 0o755,
+    "etc/nginx": 0o755,
     "etc/ssh": 0o755,
     "home": 0o755,
     "home/deploy": 0o755,
-    "home/deploy/.ssh": 0o700,
     "root": 0o700,
-    "root/.ssh": 0o700,
     "srv": 0o755,
     "tmp": 0o1777,
+}
+DEPLOY = {
+    "passwd": f"deploy:x:{UID}:{UID}::/home/deploy:/bin/sh",
+    "group": f"deploy:x:{UID}:",
+    "shadow": "deploy:*:19000:0:99999:7:::",
 }
 KEY = Path("etc/ssh/ssh_host_ed25519_key")
 
@@ -46,41 +49,25 @@ SSH = """Host *
 
 
 def build(
-    root: Path,
-    addresses: Mapping[str, str],
-    mirrors: Sequence[str],
-    operators: Sequence[str],
-    visible: Sequence[Path],
-    sshd: Sequence[str] = (),
+    root: Path, machines: Sequence[str], operators: Sequence[str], visible: Sequence[Path], sshd: Sequence[str] = ()
 ) -> None:
-    """Write the private folders of the machines that ``addresses`` names.
+    """Write the private folders of the machines below ``root``, each as fresh as an installer would leave it.
 
-    Root on the ``operators`` logs in everywhere as deploy, deploy on all others logs in at the mirrors. ``visible`` are
-    folders of the real machine that operators see; ``sshd`` are lines that go before the stock settings.
+    ``visible`` are folders of the real machine that ``operators`` see; ``sshd`` are lines that go before the stock
+    settings.
     """
-    for machine in addresses:
-        _lay_folders(root / machine, machine, addresses, owned=machine not in operators)
-        _write(root / machine / "etc/ssh/sshd_config", "".join(f"{line}\n" for line in sshd) + SSHD, 0o644)
+    users = {name: (_with_deploy(name), Path("/etc", name).stat().st_mode & 0o777) for name in DEPLOY}
+    for machine in machines:
+        home = root / machine
+        _lay_folders(home)
+        for name, (text, mode) in users.items():
+            _write(home / "etc" / name, text, mode)
+        _write(home / "etc/hosts", "127.0.0.1 localhost\n", 0o644)
+        _write(home / "etc/ssh/ssh_config", SSH, 0o644)
+        _write(home / "etc/ssh/sshd_config", "".join(f"{line}\n" for line in sshd) + SSHD, 0o644)
     for machine in operators:
         for path in hidden(visible):
             (root / machine / path.relative_to("/")).mkdir(parents=True, exist_ok=True)
-    masters = [root / machine / "root/.ssh/id_ed25519" for machine in operators]
-    users = [root / machine / "home/deploy/.ssh/id_ed25519" for machine in addresses if machine not in operators]
-    for key in [*masters, *users, *(root / machine / KEY for machine in addresses)]:
-        _make_key(key)
-    hosts = {
-        machine: f"{machine},{address} {' '.join(_public(root / machine / KEY).split()[:2])}\n"
-        for machine, address in addresses.items()
-    }
-    for master in masters:
-        _write(master.with_name("known_hosts"), "".join(hosts.values()), 0o600)
-    for machine in addresses:
-        home = root / machine / "home/deploy/.ssh"
-        trusted = [*masters, *users] if machine in mirrors else masters
-        _write(home / "authorized_keys", "".join(map(_public, trusted)), 0o600)
-        _write(home / "known_hosts", "".join(hosts[mirror] for mirror in mirrors), 0o600)
-        for path in [home.parent, home, *home.iterdir()]:
-            os.chown(path, UID, UID)
 
 
 def hidden(visible: Sequence[Path]) -> list[Path]:
@@ -122,7 +109,8 @@ def change_host_key(machine: Path) -> None:
         if not first.exists():
             shutil.copy2(each, first)
         each.unlink()
-    _make_key(key)
+    argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)]
+    subprocess.run(argv, stdin=subprocess.DEVNULL, check=True)
 
 
 def restore_host_key(machine: Path) -> None:
@@ -141,37 +129,18 @@ def wait_until(question: Callable[[], bool], what: str, seconds: float) -> None:
         time.sleep(0.02)
 
 
-def _lay_folders(home: Path, machine: str, addresses: Mapping[str, str], owned: bool) -> None:
+def _lay_folders(home: Path) -> None:
     home.mkdir(parents=True)
     for folder, mode in FOLDERS.items():
         (home / folder).mkdir()
         (home / folder).chmod(mode)  # mkdir's own mode would depend on the umask
-    if owned:
-        os.chown(home / "srv", UID, UID)
-    names = "".join(f"{address} {name}\n" for name, address in addresses.items())
-    users = {
-        "passwd": f"deploy:x:{UID}:{UID}::/home/deploy:/bin/sh",
-        "group": f"deploy:x:{UID}:",
-        "shadow": "deploy:*:19000:0:99999:7:::",
-    }
-    for name, line in users.items():
-        real = Path("/etc", name)
-        others = [each for each in real.read_text().splitlines() if not each.startswith("deploy:")]
-        _write(home / "etc" / name, "\n".join([*others, line]) + "\n", real.stat().st_mode & 0o777)
-    _write(home / "etc/hosts", f"127.0.0.1 localhost\n{names}", 0o644)
-    _write(home / "etc/ssh/ssh_config", SSH, 0o644)
+    os.chown(home / "home/deploy", UID, UID)
 
 
-def _make_key(path: Path) -> None:
-    key = Ed25519PrivateKey.generate()
-    shape = (serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
-    _write(path, key.private_bytes(serialization.Encoding.PEM, *shape).decode(), 0o600)
-    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    _write(path.with_name(path.name + ".pub"), f"{public.decode()} skein-lab\n", 0o644)
-
-
-def _public(key: Path) -> str:
-    return key.with_name(key.name + ".pub").read_text()
+def _with_deploy(name: str) -> str:
+    """Return a file of the real machine's users with the lab's own added to them."""
+    others = [each for each in Path("/etc", name).read_text().splitlines() if not each.startswith("deploy:")]
+    return "\n".join([*others, DEPLOY[name]]) + "\n"
 
 
 def _write(path: Path, text: str, mode: int) -> None:

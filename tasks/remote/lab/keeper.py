@@ -15,7 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ...core.errors import LabError
-from . import sample, spaces
+from . import provision, sample, spaces
 from .machines import Lab
 from .state import STATE, Order, State
 
@@ -57,6 +57,7 @@ def _write_state(folder: Path, order: Order, lab: Lab) -> None:
         order=order,
         hub=lab.first(""),
         operators=tuple(lab.operators),
+        unserved=provision.unserved(),
         machines={machine: lab.first(machine) for machine in lab.machines},
     )
     fresh = folder / f"{STATE}.new"

@@ -19,35 +19,18 @@ from types import TracebackType
 from typing import Any
 
 from ...core.errors import LabError
-from . import files, links, spaces
+from . import boot, files, links, provision, spaces
 
 PRIVATE = ("srv", "home", "root", "tmp", "etc")  # what `Lab.path` can reach; /run is private too, and new at each boot
 CHECKOUT = Path(__file__).resolve().parents[3]
-
-# Everything is bound before /root and /tmp are covered, for the lab itself or the checkout may lie under them.
-BOOT = """
-set -e
-cd "$1"; owner=$2 name=$3; shift 3
-mount -t proc proc /proc
-hostname "$name"
-for path; do mount -c --bind "$path" "./$path"; done
-for file in passwd group shadow hosts; do mount -c --bind "./etc/$file" "/etc/$file"; done
-mount -t tmpfs -o mode=755 skein-lab /run
-mkdir -m 755 /run/sshd /run/lock
-echo "$owner" >/run/skein-lab
-for folder in etc/ssh srv home root tmp; do mount -c --rbind "./$folder" "/$folder"; done
-cd /
-echo ready
-exec "$(command -v sshd)" -D -e
-"""
-HUB = 'set -e; mount -t tmpfs skein-lab /run; echo "$1" >/run/skein-lab; echo ready; exec sleep infinity'
 
 
 class Lab:
     """Server, mirrors and targets as a context manager; every machine listens with a stock sshd on port 22.
 
     ``root`` must not exist or be empty; the machines' files live under ``root/<machine>``. ``laptop`` adds a second
-    operator's machine, with keys of its own and no source; ``balancer`` adds a plain host. ``rate`` is what each link
+    operator's machine, with keys of its own and no source; ``balancer`` adds a HAProxy that spreads requests over the
+    targets, which then serve what is live, where this machine has the programs. ``rate`` is what each link
     carries each way, such as 10mbit. ``small_disk`` gives a machine a /srv of its own size, in words of tmpfs:
     ``{"web-05": "20M,nr_inodes=500"}``. ``sshd`` are settings that go before the stock ones. ``visible`` are folders of
     the real machine that server-1 and laptop see under their own path though /root, /home or /tmp are private there; by
@@ -74,13 +57,16 @@ class Lab:
         self.mirrors = [f"mirror-{number}" for number in range(1, mirrors + 1)]
         width = max(2, len(str(targets)))
         self.targets = [f"web-{number:0{width}d}" for number in range(1, targets + 1)]
-        self._singles = [*self.operators, *["balancer"][: int(balancer)]]
-        self.machines = [*self._singles, *self.mirrors, *self.targets]
+        groups = {"server": self.operators, "balancer": ["balancer"][: int(balancer)]}
+        groups |= {"mirror": self.mirrors, "target": self.targets}
+        self.roles = {machine: role for role, machines in groups.items() for machine in machines}
+        self.machines = list(self.roles)
         self.small_disk = dict(small_disk or {})
         if unknown := self.small_disk.keys() - set(self.machines):
             raise LabError(f"no machine for a small disk: {', '.join(sorted(unknown))}")
         self.sshd = list(sshd)
         self.visible = [Path(sys.prefix), Path(sys.base_prefix), CHECKOUT] if visible is None else list(visible)
+        self._services = provision.services(self.roles) if balancer else {}
         self._rates: dict[str, str | None] = dict.fromkeys(self.machines, rate) if rate else {}
         self._owner = spaces.owner()
         self._on: dict[str, subprocess.Popen[str]] = {}  # machine, or "" for the hub with the bridge: its process 1
@@ -90,12 +76,13 @@ class Lab:
     def __enter__(self) -> Lab:
         spaces.sweep()
         try:
-            files.build(self.root, self.addresses, self.mirrors, self.operators, self.visible, self.sshd)
+            files.build(self.root, self.machines, self.operators, self.visible, self.sshd)
+            provision.provision(self.root, self.roles, self.addresses)
             for machine, size in self.small_disk.items():
                 uid = 0 if machine in self.operators else files.UID
                 options = f"mode=755,uid={uid},gid={uid},size={size}"
                 spaces.call("mount", "-t", "tmpfs", "-o", options, self._owner, str(self.path(machine, "/srv")))
-            self._on[""] = self._spawner.first(["unshare", "-n", "-m", "-u", "sh", "-c", HUB, "sh", self._owner])
+            self._on[""] = self._spawner.first(boot.hub(self._owner))
             self._ready("")
             links.make_bridge(self.first(""))
             self._boot(self.machines)
@@ -123,9 +110,10 @@ class Lab:
     @property
     def addresses(self) -> dict[str, str]:
         """Every machine's address, which exists only inside the lab."""
+        singles = [machine for machine in self.machines if machine not in {*self.mirrors, *self.targets}]
         return {
             machine: f"10.77.{2 * group + place // 250}.{place % 250 + 1}"
-            for group, machines in enumerate((self._singles, self.mirrors, self.targets))
+            for group, machines in enumerate((singles, self.mirrors, self.targets))
             for place, machine in enumerate(machines)
         }
 
@@ -260,8 +248,7 @@ class Lab:
     def _start(self, machine: str) -> subprocess.Popen[str]:
         home = self.root / machine
         visible = files.hidden(self.visible) if machine in self.operators else []
-        boot = ["sh", "-c", BOOT, "sh", str(home), self._owner, machine, *map(str, visible)]
-        argv = ["unshare", "-n", "-m", "-u", "--propagation", "private", *boot]
+        argv = boot.machine(home, self._owner, machine, self._services.get(machine, ""), visible)
         with (home / "sshd.log").open("a") as log:
             return self._spawner.first(argv, stderr=log)
 

@@ -17,7 +17,7 @@ from ...core.errors import LabError
 from .files import UID
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-TOOLS = ("git", "ip", "nsenter", "setpriv", "ssh", "ssh-keygen", "sshd", "tc", "unshare", "python3")
+TOOLS = ("bash", "git", "ip", "nsenter", "setpriv", "ssh", "ssh-keygen", "sshd", "tc", "unshare", "python3")
 CLONE_NEWPID = 0x20000000
 PROBE = "ip link add name br0 type bridge && ip link add name veth0 type veth peer name veth1"
 

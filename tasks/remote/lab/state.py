@@ -53,6 +53,7 @@ class State(BaseModel):
     order: Order
     hub: int
     operators: tuple[str, ...]
+    unserved: tuple[str, ...] = ()  # programs that this machine lacks for pages to be served
     machines: dict[str, int]
 
     def first(self, machine: str) -> int:
