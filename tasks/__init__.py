@@ -2,9 +2,9 @@
 
 from invoke.collection import Collection
 
-from . import adopt, check, deploy, dev, lab, mirrors, rollback, setup, status
+from . import adopt, bench, check, deploy, dev, lab, mirrors, rollback, setup, status
 
-ns = Collection(deploy.deploy, rollback.rollback, status.status, check.check, setup.setup, adopt.adopt)
+ns = Collection(deploy.deploy, rollback.rollback, status.status, check.check, setup.setup, adopt.adopt, bench.bench)
 ns.add_collection(Collection.from_module(dev))
 ns.add_collection(Collection.from_module(lab))
 ns.add_collection(Collection.from_module(mirrors))

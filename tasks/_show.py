@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from tabulate import tabulate
 
+from .core.figures import Bench
 from .core.hosts import fold
 from .core.report import Report, State
 from .core.text import printable
@@ -113,6 +114,16 @@ def show_check(report: CheckReport) -> None:
         sys.stdout.write(table(("where", "", "what", "trouble"), rows) + "\n")
     verdict = f"{len(rows)} wrong" if rows else "ready to deploy"
     sys.stdout.write(f"{good} checks passed on {len(report.hosts)} targets and this machine; {verdict}\n")
+
+
+def show_bench(found: Bench, *, as_json: bool) -> None:
+    """Print what was measured: a table of medians, and every host that was lost."""
+    if as_json:
+        return show_json(found.as_json())
+    headers = ("step", "s", "ratio", "kB in", "kB out", "skew ms", "cpu s", "MB", "lost")
+    shown = tabulate(found.rows(), headers, disable_numparse=True, colalign=("left", *["right"] * 8))
+    told = f"hosts {found.hosts}, files {found.files}, runs {len(found.runs)}; hosts lost in all {found.lost}"
+    return show_lines([shown, *found.lines(), told])
 
 
 def table(headers: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], str]]) -> str:

@@ -29,7 +29,7 @@ PURE = {
         "ipaddress",
     ),
     *("itertools", "json", "math", "operator", "posixpath", "re", "textwrap", "tomllib", "typing", "urllib"),
-    *("ClusterShell", "pydantic", "pydantic_core"),
+    *("statistics", "ClusterShell", "pydantic", "pydantic_core"),
 }
 EFFECTS = {"open", "print", "input", "eval", "exec", "now", "today", "utcnow", "read_text", "write_text"}
 NOT_FOR_FLOWS = {"os", "sys", "time", "random", "secrets", "pathlib", "io", "threading", "signal", "invoke"}

@@ -39,11 +39,15 @@ class InlineTransport:
         delta = self._delta(release, probe)
         if delta is None:
             return self.git.bring(release, host, probe)
-        return (fetch(release, self.mirrors_for(host), self.git.timeout_s, self.git.spread_s(host), delta),)
+        return (fetch(release, self.mirrors_for(host), self.git.timeout_s, self.spread_s(host), delta),)
 
     def mirrors_for(self, host: Host) -> tuple[MirrorUrl, ...]:
         """Return the mirrors in the order of ``git``."""
         return self.git.mirrors_for(host)
+
+    def spread_s(self, host: Host) -> float:
+        """Return the seconds that ``git`` would spread over."""
+        return self.git.spread_s(host)
 
     def _delta(self, release: Release, probe: Probe) -> Delta | None:
         """Return what makes the release of what the host has, best of what it serves."""

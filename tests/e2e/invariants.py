@@ -6,9 +6,11 @@ A manifest tells a tree's every file: path → (mode, SHA-256 in hex), and for a
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -105,6 +107,26 @@ def assert_no_orphans(lab: Lab, machines: Sequence[str], seconds: float = 20) ->
         time.sleep(0.1)
 
 
+def main(wanted: str, shared: str, *hosts: str) -> int:
+    """Print as JSON {deploy_to: why} of hosts that serve anything but exactly the files of the folder ``wanted``.
+
+    ``shared`` are linked paths with commas between; git tells two modes apart, so others count as the nearer one.
+    """
+    found = read_tree(Path(wanted))
+    manifest = {
+        path: (mode if mode == LINK_MODE else 0o755 if mode & 0o100 else 0o644, content)
+        for path, (mode, content) in found.items()
+    }
+    wrong = {}
+    for host in map(Path, hosts):
+        try:
+            check_host(host, host / "current", {"it": manifest}, os.fsencode(shared).split(b","))
+        except (AssertionError, OSError) as error:
+            wrong[str(host)] = str(error)
+    sys.stdout.write(json.dumps(wrong) + "\n")
+    return 0
+
+
 def _live(deploy_to: Path, link: Path, inside: str) -> Path:
     """Return the live release's directory from outside, having asserted that the link's own text names it."""
     assert link.is_symlink(), f"{link} is no symbolic link"
@@ -166,3 +188,7 @@ def _differences(found: Manifest, wanted: Manifest) -> list[str]:
 
 def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -23,15 +23,11 @@ from .state import LOCK, LOG, MACHINES, STATE, Order, State
 
 BEGIN = "invoke lab.up --hosts 3 makes one"
 USERS = ("root", "deploy")
-PACKAGES = "openssh-server iproute2 git util-linux python3"
 
 
 def up(folder: Path, order: Order) -> tuple[State, bool]:
     """Start a lab, or find the one that is up where it is what is asked for; return it and whether it is new."""
-    if lacks := spaces.missing():
-        raise LabError(
-            f"no lab for want of {', '.join(lacks)}: run as root, on Debian after apt-get install {PACKAGES}"
-        )
+    spaces.need()
     order.lab(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a+") as lock:
@@ -82,8 +78,7 @@ def run(state: State, machine: str, argv: Sequence[str], user: str = "root") -> 
     env = {"TERM": os.environ.get("TERM", "dumb")}
     if machine in state.operators:
         cwd = str(CHECKOUT)
-        env |= {"PATH": f"{sys.prefix}/bin:{spaces.PATH}"}
-        env |= {"SKEIN_CONFIG": sample.FOLDER, "SKEIN_ENV": sample.ENVIRONMENT}
+        env |= sample.variables()
     try:
         with spaces.children_in(first):
             process = subprocess.Popen(spaces.entering(first, argv, user, env, cwd), env={"PATH": spaces.PATH})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from ...core.hosts import fold
+from . import spaces
 from .machines import Lab
 
 ENVIRONMENT = "lab"
@@ -63,6 +65,11 @@ def configuration(mirrors: Sequence[str], targets: Sequence[str]) -> str:
         GROUP.format(zone=zone, hosts=fold(targets[at * first : (at + 1) * first])) for at, zone in enumerate(zones)
     ]
     return "".join([HEAD, *parts, TARGETS, *groups])
+
+
+def variables() -> dict[str, str]:
+    """Return the variables with which an operator's commands find Skein and the environment."""
+    return {"PATH": f"{sys.prefix}/bin:{spaces.PATH}", "SKEIN_CONFIG": FOLDER, "SKEIN_ENV": ENVIRONMENT}
 
 
 def lay_out(lab: Lab) -> None:

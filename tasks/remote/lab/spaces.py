@@ -17,6 +17,7 @@ from ...core.errors import LabError
 from .files import UID
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PACKAGES = "openssh-server iproute2 git util-linux python3"
 TOOLS = ("bash", "git", "ip", "nsenter", "setpriv", "ssh", "ssh-keygen", "sshd", "tc", "unshare", "python3")
 CLONE_NEWPID = 0x20000000
 PROBE = "ip link add name br0 type bridge && ip link add name veth0 type veth peer name veth1"
@@ -32,6 +33,13 @@ def missing() -> list[str]:
         if subprocess.run(argv, env={"PATH": PATH}, capture_output=True, check=False).returncode != 0:
             lacks.append("a kernel that lets root make namespaces, bridges and veth pairs")
     return lacks
+
+
+def need() -> None:
+    """Raise LabError where no lab can be had, with what would help."""
+    if lacks := missing():
+        told = f"run as root, on Debian after apt-get install {PACKAGES}"
+        raise LabError(f"no lab for want of {', '.join(lacks)}: {told}")
 
 
 class Spawner:

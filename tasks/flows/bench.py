@@ -1,0 +1,50 @@
+"""`bench`: the main job, timed against the least that the same hosts take to answer at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from ..core.errors import UsageError
+from ..core.figures import Bench, Figure
+
+
+class Rig(Protocol):
+    """A fleet that is up and does nothing else: see ``remote.lab.rig.Rig``."""
+
+    def floor(self) -> Figure:
+        """Log in at every target and do nothing there."""
+
+    def commit(self, files: int) -> int:
+        """Write so many files of the site anew, commit them, and return the version's number."""
+
+    def fab(self, step: str, argv: Sequence[str], version: int | None = None) -> Figure:
+        """Run a command as the operator; hosts that then serve anything but the version count as lost."""
+
+
+def bench(
+    rig: Callable[[], AbstractContextManager[Rig]], hosts: int, files: int, runs: int, say: Callable[[str], None]
+) -> Bench:
+    """Measure so many runs, each on a fleet of its own."""
+    if files < 1 or runs < 1:
+        raise UsageError(f"--files {files} --runs {runs}: at least one of each")
+    done = []
+    for number in range(1, runs + 1):
+        with rig() as fleet:
+            figures = []
+            for figure in _steps(fleet, files):
+                say(f"run {number}: {figure.step} {figure.seconds:.1f} s, {len(figure.lost)} lost")
+                figures.append(figure)
+        done.append(tuple(figures))
+    return Bench(hosts, files, tuple(done))
+
+
+def _steps(fleet: Rig, files: int) -> Iterator[Figure]:
+    yield fleet.floor()
+    yield fleet.fab("setup", ["setup"])
+    first = fleet.commit(files)
+    yield fleet.fab("first deploy", ["deploy"], first)
+    hotfix = fleet.commit(1)
+    yield fleet.fab("hotfix", ["deploy"], hotfix)
+    yield fleet.fab("rollback", ["rollback"], first)

@@ -1,0 +1,47 @@
+"""What is told of a benchmark's runs: medians, ratios to the floor of the same run, and every lost host."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tasks import _show
+from tasks.core.figures import Bench, Figure
+
+FLOOR = Figure("ssh HOST true", 2.0, 4e3, 3e3, 0.5)
+DEPLOY = Figure("deploy", 3.0, 7.25e5, 1e4, 1.5, 66_000_000, 0.011)
+SLOWER = replace(DEPLOY, seconds=9.0, memory=70_000_000, skew_s=0.031)
+LOSING = replace(DEPLOY, seconds=5.0, skew_s=None, lost=("web-1", "web-2"))
+
+
+def test_one_run_is_told_as_it_was() -> None:
+    found = Bench(2, 10, ((FLOOR, DEPLOY),))
+    assert found.rows() == [
+        ("ssh HOST true", "2.0", "1.00", "4.0", "3.0", "", "0.5", "", "0"),
+        ("deploy", "3.0", "1.50", "725.0", "10.0", "11", "1.5", "66", "0"),
+    ]
+    assert (found.exit_code, found.lines()) == (0, [])
+
+
+def test_of_several_runs_the_medians_are_told_and_all_lost_hosts() -> None:
+    slow_floor = replace(FLOOR, seconds=3.0)
+    found = Bench(2, 10, ((FLOOR, DEPLOY), (slow_floor, SLOWER), (FLOOR, LOSING)))
+    assert found.rows()[1] == ("deploy", "5.0", "2.50", "725.0", "10.0", "21", "1.5", "66", "2")
+    assert (found.lost, found.exit_code) == (2, 6)
+    assert found.lines() == ["run 3, deploy: lost web-1, web-2"]
+
+
+def test_the_document_has_every_run(capsys: pytest.CaptureFixture[str]) -> None:
+    _show.show_bench(Bench(2, 10, ((FLOOR, DEPLOY), (FLOOR, LOSING))), as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["format"], document["command"], document["exit_code"], document["lost"]) == (1, "bench", 6, 2)
+    assert [[figure["seconds"] for figure in run] for run in document["runs"]] == [[2.0, 3.0], [2.0, 5.0]]
+
+
+def test_the_table_ends_with_what_was_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    _show.show_bench(Bench(2, 10, ((FLOOR, LOSING),)), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[0] == "step"
+    assert lines[-2:] == ["run 1, deploy: lost web-1, web-2", "hosts 2, files 10, runs 1; hosts lost in all 2"]
