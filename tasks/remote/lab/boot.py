@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+# The lab speaks IPv4 alone: hundreds of hosts that announce themselves to each other over IPv6 drown what is measured.
+QUIET = "[ ! -e /proc/sys/net/ipv6 ] || echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6"
+
 # Everything is bound before /root and /tmp are covered, for the lab itself or the checkout may lie under them.
-BOOT = """
+BOOT = f"""
 set -e
 cd "$1"; owner=$2 name=$3 service=$4; shift 4
 mount -t proc proc /proc
+{QUIET}
 hostname "$name"
 for path; do mount -c --bind "$path" "./$path"; done
 for file in passwd group shadow hosts nginx/nginx.conf haproxy/haproxy.cfg; do
@@ -24,7 +28,7 @@ $service
 echo ready
 exec "$(command -v sshd)" -D -e
 """
-HUB = 'set -e; mount -t tmpfs skein-lab /run; echo "$1" >/run/skein-lab; echo ready; exec sleep infinity'
+HUB = f'set -e; {QUIET}; mount -t tmpfs skein-lab /run; echo "$1" >/run/skein-lab; echo ready; exec sleep infinity'
 
 
 def machine(home: Path, owner: str, name: str, service: str, visible: Sequence[Path]) -> list[str]:
