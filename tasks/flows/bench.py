@@ -9,6 +9,9 @@ from typing import Protocol
 from ..core.errors import UsageError
 from ..core.figures import Bench, Figure
 
+HOTFIXES = 3
+"""The third is what every later one costs: from then on there is a release that prune took away to make it of."""
+
 
 class Rig(Protocol):
     """A fleet that is up and does nothing else: see ``remote.lab.rig.Rig``."""
@@ -43,8 +46,9 @@ def bench(
 def _steps(fleet: Rig, files: int) -> Iterator[Figure]:
     yield fleet.floor()
     yield fleet.fab("setup", ["setup"])
-    first = fleet.commit(files)
-    yield fleet.fab("first deploy", ["deploy"], first)
-    hotfix = fleet.commit(1)
-    yield fleet.fab("hotfix", ["deploy"], hotfix)
-    yield fleet.fab("rollback", ["rollback"], first)
+    yield fleet.fab("first deploy", ["deploy"], fleet.commit(files))
+    versions = []
+    for number in range(1, HOTFIXES + 1):
+        versions.append(fleet.commit(1))
+        yield fleet.fab(f"hotfix {number}", ["deploy"], versions[-1])
+    yield fleet.fab("rollback", ["rollback"], versions[-2])

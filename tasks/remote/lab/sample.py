@@ -43,9 +43,9 @@ user = "deploy"
 
 [targets]
 deploy_to = "/srv/app"
-keep = 5
-linked_dirs = ["uploads"]
+{rules}linked_dirs = ["uploads"]
 """
+RULES = "keep = 5\n"
 GROUP = """
 [targets.groups.web-{zone}]
 hosts = ["{hosts}"]
@@ -53,7 +53,7 @@ zone = "{zone}"
 """
 
 
-def configuration(mirrors: Sequence[str], targets: Sequence[str]) -> str:
+def configuration(mirrors: Sequence[str], targets: Sequence[str], rules: str = RULES) -> str:
     """Return the environment: mirrors by turns in two zones, and the targets half and half.
 
     With one mirror or one target there is one zone.
@@ -64,7 +64,7 @@ def configuration(mirrors: Sequence[str], targets: Sequence[str]) -> str:
     groups = [
         GROUP.format(zone=zone, hosts=fold(targets[at * first : (at + 1) * first])) for at, zone in enumerate(zones)
     ]
-    return "".join([HEAD, *parts, TARGETS, *groups])
+    return "".join([HEAD, *parts, TARGETS.format(rules=rules), *groups])
 
 
 def variables() -> dict[str, str]:
@@ -72,12 +72,12 @@ def variables() -> dict[str, str]:
     return {"PATH": f"{sys.prefix}/bin:{spaces.PATH}", "SKEIN_CONFIG": FOLDER, "SKEIN_ENV": ENVIRONMENT}
 
 
-def lay_out(lab: Lab) -> None:
-    """Write the environment for both operators and make the site, two versions of it."""
+def lay_out(lab: Lab, rules: str = RULES) -> None:
+    """Write the environment, with ``rules`` under [targets], for both operators and make two versions of the site."""
     for machine in lab.operators:
         folder = lab.path(machine, FOLDER)
         folder.mkdir(exist_ok=True)
-        (folder / f"{ENVIRONMENT}.toml").write_text(configuration(lab.mirrors, lab.targets), "utf-8")
+        (folder / f"{ENVIRONMENT}.toml").write_text(configuration(lab.mirrors, lab.targets, rules), "utf-8")
     site = lab.path(lab.server, SITE)
     site.mkdir()
     for version in ("1", "2"):
