@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Make machines a fleet: those of the Vagrantfile, and those of `invoke lab.up`. Run again it changes nothing.
 #
-#   provision.sh keys FOLDER MACHINE...   before the first machine starts; a MACHINE is name=role=address
+#   provision.sh keys FOLDER MACHINE...   before the first machine starts, with any bash from 3.2 on, which macOS has;
+#                                         a MACHINE is name=role=address
 #   provision.sh ROLE                     on a virtual machine, as root: server, mirror, target or balancer
 #   provision.sh settle ROLE KEYS ROOT OPERATOR   the part of that which needs no package, on files below ROOT
 #
@@ -13,7 +14,6 @@ checkout=/opt/skein
 venv=/opt/skein-venv
 site=/srv/www
 app=/srv/app
-declare -A packages=([server]='curl python3-venv' [mirror]='' [target]=nginx [balancer]=haproxy)
 
 make_keys() {
   local folder=$1 machine name role address key hosts='' all='' mirrors='' operators='' users=''
@@ -163,8 +163,13 @@ case ${1-} in
   keys) make_keys "${@:2}" ;;
   settle) settle "${@:2}" ;;
   server | mirror | target | balancer)
-    # shellcheck disable=SC2086
-    install_packages git openssh-server python3 rsync ${packages[$1]}
+    packages=(git openssh-server python3 rsync)
+    case $1 in
+      server) packages+=(curl python3-venv) ;;
+      target) packages+=(nginx) ;;
+      balancer) packages+=(haproxy) ;;
+    esac
+    install_packages "${packages[@]}"
     id deploy >/dev/null 2>&1 || useradd --create-home --shell /bin/bash deploy
     settle "$1" /opt/skein-keys '' vagrant
     systemctl reload ssh
