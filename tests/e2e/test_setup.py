@@ -112,7 +112,7 @@ def test_targets_fetch_with_their_own_key_alone(operator: Operator, site: Site) 
         keys = operator.lab.path(mirror, KEYS)
         keys.write_text(keys.read_text().splitlines(True)[0])
     site.change({"index.html": b"second\n"}, "second")
-    assert "no mirror gave the release" in " ".join(operator.deploy(code=5).reasons.values())
+    assert "no mirror gave the release" in " ".join(operator.deploy("--transport", "git", code=5).reasons.values())
 
 
 def test_a_fleet_whose_keys_another_tool_keeps_gets_lines_to_hand_over(operator: Operator, site: Site) -> None:
