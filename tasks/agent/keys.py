@@ -10,7 +10,7 @@ import stat
 
 from .children import run
 from .failpoints import failpoint
-from .place import sync
+from .place import replace, sync
 from .problem import Problem
 from .repo import OWN_KEY, OWN_KNOWN_HOSTS
 
@@ -143,25 +143,6 @@ def merged(before: bytes, lines: Dict[str, str], request: Json, answer: Json) ->
     if not any(answer[what] for what in ("added", "replaced", "removed")):
         return before
     return b"".join(line + b"\n" for line in [*kept, *wanted.values()])
-
-
-def replace(path: str, draft: str, content: bytes, mode: int) -> None:
-    """Replace a file durably: the old content or the new, whatever happens."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(draft)  # of a run that was killed; others are kept out by a lock
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.rename(draft, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise
-    sync(os.path.dirname(path))
 
 
 def content_of(path: str) -> bytes:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 
+from .place import replace
 from .problem import Problem
 from .repo import Repo, last_line
 
@@ -213,13 +214,8 @@ def _adjust(repo: Repo, app: str) -> List[str]:
 def _write_hook(path: str) -> None:
     folder = os.path.join(path, "hooks")
     os.makedirs(folder, exist_ok=True)
-    draft = os.path.join(folder, "update.skein-new")
-    with open(draft, "w", encoding="ascii") as file:
-        file.write(HOOK)
-        os.fchmod(file.fileno(), 0o755)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(draft, os.path.join(folder, "update"))
+    hook = os.path.join(folder, "update")
+    replace(hook, hook + ".skein-new", HOOK.encode("ascii"), 0o755)
 
 
 def _not_ours(path: str) -> str:

@@ -228,13 +228,16 @@ def sync(path: Union[str, bytes]) -> None:
         os.close(descriptor)
 
 
-def write_json(path: str, value: Json) -> None:
-    """Replace a file by ``value``, durably: the old content or the new, whatever happens."""
-    draft = "%s.%d.new" % (path, os.getpid())
+def replace(path: str, draft: str, content: bytes, mode: int) -> None:
+    """Replace a file durably, by way of ``draft``: the old content or the new, whatever happens."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(draft)  # of a run that was killed; others are kept out by a lock
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with open(draft, "w", encoding="ascii") as file:
-            json.dump(value, file)
+        with open(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         os.rename(draft, path)
     except BaseException:
@@ -242,6 +245,11 @@ def write_json(path: str, value: Json) -> None:
             os.unlink(draft)
         raise
     sync(os.path.dirname(path))
+
+
+def write_json(path: str, value: Json) -> None:
+    """Replace a file by ``value``, durably."""
+    replace(path, "%s.%d.new" % (path, os.getpid()), json.dumps(value).encode("ascii"), 0o644)
 
 
 def read_json(path: str, what: str) -> Optional[Json]:

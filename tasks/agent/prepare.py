@@ -7,8 +7,8 @@ import sys
 
 from .failpoints import failpoint
 from .gate import GATE, POLICY
-from .keys import content_of, own_key, pin, replace
-from .place import FORMAT, read_json, write_json
+from .keys import content_of, own_key, pin
+from .place import FORMAT, read_json, replace, write_json
 from .probe import probe
 from .problem import Problem
 
