@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .wire import Wire
 
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+LINKS_MOST = 40  # as Linux has it: path_resolution(7)
 
 
 def own(wire: Wire, request: Json) -> Json:
@@ -24,7 +25,7 @@ def own(wire: Wire, request: Json) -> Json:
     ``directories`` are made where they are missing, ``trees`` are given with all that is in them where they are there,
     ``parents`` are only ever made. Asked again, as the owner, it does nothing. It takes no lock, for the directory of
     the lock may not be there yet. A link that somebody plants meanwhile must not lead root astray: in a directory that
-    is not root's nothing is made, and what is given there is named by an open descriptor.
+    is not root's alone nothing is made, and what is given there is named by an open descriptor.
     """
     import pwd
 
@@ -45,6 +46,8 @@ def own(wire: Wire, request: Json) -> Json:
     for path in request.get("trees", ()):
         owned += _give_tree(_expanded(path, user), user)
     _become(user)
+    for path in (*request.get("parents", ()), *request.get("directories", ())):
+        _refuse_unmade(_expanded(path, user), user)
     return {"owned": owned}
 
 
@@ -65,6 +68,16 @@ def _give(path: str, user: pwd.struct_passwd, made_only: bool = False) -> List[s
     finally:
         os.close(descriptor)
     return ["made %s for %s" % (path, user.pw_name)] if made else ["gave %s to %s" % (path, user.pw_name)] * given
+
+
+def _refuse_unmade(path: str, user: pwd.struct_passwd) -> None:
+    """Raise Problem where root did not make a directory and its owner cannot; the process is that owner's by now."""
+    folder = os.path.dirname(path)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.lexists(path) and not os.access(folder, os.W_OK | os.X_OK):
+        told = "root makes nothing in %s, for others may write there or above: make %s for %s, or close it (chmod go-w)"
+        raise Problem("open-directory", told % (folder, path, user.pw_name))
 
 
 def _give_tree(path: str, user: pwd.struct_passwd) -> List[str]:
@@ -103,13 +116,36 @@ def _is_fixed(path: str) -> bool:
 
 
 def _is_roots(path: str) -> bool:
-    """Tell whether nobody but root can have put something else in a path's place."""
-    while True:
-        if os.path.lexists(path) and os.lstat(path).st_uid != 0:
+    """Tell whether nobody but root can put something else in a path's place, wherever links on the way lead.
+
+    Every directory on the way must be root's and closed to all others; one with the sticky bit, such as /tmp, may be
+    passed where root's own entry stands in it: nobody else can take that away.
+    """
+    here, ahead, links = "/", path.split("/"), 0
+    while ahead and links < LINKS_MOST:
+        name = ahead.pop(0)
+        here = os.path.dirname(here) if name == ".." else here
+        if name in ("", ".", ".."):
+            continue
+        entry = os.path.join(here, name)
+        if not os.path.lexists(entry):
+            return _is_closed(here)
+        about = os.lstat(entry)
+        if about.st_uid != 0 or not (_is_closed(here) or os.stat(here).st_mode & stat.S_ISVTX):
             return False
-        if path == "/":
-            return True
-        path = os.path.dirname(path)
+        if stat.S_ISLNK(about.st_mode):
+            links += 1
+            text = os.readlink(entry)
+            here, ahead = "/" if text.startswith("/") else here, text.split("/") + ahead
+        else:
+            here = entry
+    return not ahead and _is_closed(here)
+
+
+def _is_closed(folder: str) -> bool:
+    """Tell whether a directory is root's and nobody else may write there."""
+    about = os.stat(folder)
+    return about.st_uid == 0 and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _become(user: pwd.struct_passwd) -> None:

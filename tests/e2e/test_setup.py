@@ -224,6 +224,21 @@ def test_root_is_not_led_astray_by_a_link_that_the_deploy_user_planted(operator:
     assert precious.stat().st_uid == 0
 
 
+def test_root_makes_nothing_where_others_could_put_a_link_and_names_the_directory(operator: Operator) -> None:
+    for machine in ("web-01", "mirror-1"):
+        os.chown(operator.lab.path(machine, "/srv"), 0, 0)
+        operator.lab.path(machine, "/srv").chmod(0o775)
+    try:
+        document = setup(operator, "--user", "root", code=3).json
+        for told in (document["targets"]["web-01"]["troubles"][0], document["mirrors"]["mirror-1"]["troubles"][0]):
+            assert told.startswith("root makes nothing in /srv, for others may write there")
+        assert list(operator.lab.path("web-01", "/srv").iterdir()) == []
+        assert document["targets"]["web-02"]["ready"]
+    finally:
+        for machine in ("web-01", "mirror-1"):
+            operator.lab.path(machine, "/srv").chmod(0o755)
+
+
 def test_a_user_who_is_not_there_or_may_not_is_named(operator: Operator) -> None:
     assert "sudo" in setup(operator, "--user", "deploy", code=3).json["targets"]["web-01"]["troubles"][0]
     assert not operator.path("web-01").exists()
