@@ -97,11 +97,12 @@ def admit(request: Json, command: str) -> Json:
 
     ``prefix`` says which marks are this environment's, ``known`` which of them still have a meaning: the others' lines
     go where ``prune`` says so. With ``dry`` nothing is read or written. Returns ``lines``, which are what is wanted,
-    and marks: ``added``, ``replaced``, ``removed``; ``left`` without a meaning; ``taken``, whose key stands in somebody
-    else's line, which goes before ours or would fall victim to it: it is left out. sshd(8) has the format.
+    and marks: ``added``, ``replaced``, ``removed``; ``left`` without a meaning; ``taken``, whose key stands in another
+    line, which goes before ours or would fall victim to it: it is left out. ``rivals`` has the mark of that line where
+    it is Skein's too, for another app or environment. sshd(8) has the format.
     """
     lines = {mark: _line(command, public, mark) for mark, public in request["keys"].items()}
-    answer: Json = {"lines": list(lines.values()), **{what: [] for what in DONE}}
+    answer: Json = {"lines": list(lines.values()), "rivals": {}, **{what: [] for what in DONE}}
     if request.get("dry"):
         return answer
     with _ssh_folder(bool(lines)) as folder:
@@ -110,16 +111,33 @@ def admit(request: Json, command: str) -> Json:
             told = "%s is a link, so somebody else looks after it: give them the lines of fab setup --print"
             raise Problem("foreign-keys", told % path)
         before = content_of(path)
-        strangers = {word for line in before.split(b"\n") if not OURS.match(line) for word in line.split()}
-        answer["taken"] = sorted(m for m, key in request["keys"].items() if key.split()[1].encode() in strangers)
-        for mark in answer["taken"]:
-            del lines[mark]
+        elsewhere = _elsewhere(before, request["prefix"], _start(command).encode("utf-8"))
+        for mark, public in sorted(request["keys"].items()):
+            rival = elsewhere.get(public.split()[1].encode())
+            if rival is not None:
+                del lines[mark]
+                answer["taken"].append(mark)
+                answer["rivals"].update({mark: rival} if rival else {})
         after = merged(before, lines, request, answer)
         if after != before:
             failpoint("agent.setup.authorize")
             replace(path, path + ".skein-new", after, 0o600)
             failpoint("agent.setup.authorized")
     return answer
+
+
+def _elsewhere(before: bytes, prefix: str, start: bytes) -> Dict[bytes, str]:
+    """Return the words of all lines that would let a key do something else: {word: the line's mark, if it has one}.
+
+    Lines of this environment are not among them, nor those that allow the very same.
+    """
+    words: Dict[bytes, str] = {}
+    for line in before.split(b"\n"):
+        found = OURS.match(line)
+        mark = found.group(1).decode("utf-8", "replace") if found else ""
+        if not (mark.startswith(prefix) or (mark and line.startswith(start))):
+            words.update(dict.fromkeys(line.split(), mark if MARK.match(mark) else ""))
+    return words
 
 
 def merged(before: bytes, lines: Dict[str, str], request: Json, answer: Json) -> bytes:
@@ -157,7 +175,12 @@ def content_of(path: str) -> bytes:
 def _line(command: str, public: str, mark: str) -> str:
     if not PUBLIC.match(public) or not MARK.match(mark) or not command.isprintable():
         raise Problem("bad-request", "malformed key, name or path for authorized_keys")
-    return 'restrict,command="%s" %s %s' % (command.replace('"', '\\"'), public, mark)
+    return _start(command) + "%s %s" % (public, mark)
+
+
+def _start(command: str) -> str:
+    """Return how a line begins that lets a key run one command."""
+    return 'restrict,command="%s" ' % command.replace('"', '\\"')
 
 
 @contextlib.contextmanager

@@ -191,3 +191,4 @@ class Admitted(Fact):
     removed: tuple[Mark, ...] = ()
     left: tuple[Mark, ...] = ()
     taken: tuple[Mark, ...] = ()
+    rivals: dict[Mark, Mark] = {}

@@ -133,9 +133,7 @@ class _Findings:
             if not isinstance(before, SkeinError):
                 machines[name] = (*before, *_changed_lines(answer))
             self.printed[name] = answer.lines
-            if answer.taken:
-                told = f"the key of {_named(answer.taken)} stands in a line of authorized_keys that is not Skein's"
-                self.troubles.setdefault(name, []).append(f"{told}: remove that line, then run again")
+            self.troubles.setdefault(name, []).extend(_taken(answer))
             if answer.left:
                 self.notes.append(f"{name} still lets in {_named(answer.left)}: --prune-keys ends that")
 
@@ -154,6 +152,18 @@ class _Findings:
 def _changed_lines(answer: Admitted) -> list[str]:
     done = {"let in": answer.added, "let in with another key": answer.replaced, "no longer let in": answer.removed}
     return [f"{what} {_named(marks)}" for what, marks in done.items() if marks]
+
+
+def _taken(answer: Admitted) -> list[str]:
+    """Say which keys were not let in, for another line has them: sshd takes the first line that fits."""
+    told = []
+    if strangers := [mark for mark in answer.taken if mark not in answer.rivals]:
+        said = f"the key of {_named(strangers)} stands in a line of authorized_keys that is not Skein's"
+        told.append(f"{said}: remove that line, then run again")
+    for mark, rival in answer.rivals.items():
+        said = f"the key of {_named([mark])} is let in there as {rival} already, and one key leads to one place"
+        told.append(f"{said}: use another key, or remove that line")
+    return told
 
 
 def _named(marks: Iterable[str]) -> str:

@@ -228,6 +228,24 @@ def test_a_key_that_a_person_has_there_is_never_taken_over(home: Path) -> None:
     assert path.read_bytes() == f"{KEY_A} ann@laptop\n".encode() + line(KEY_B, "web-2")
 
 
+@pytest.mark.parametrize("other", ["skein:www:live:web-1", "skein-gate:shop:prod:0123456789abcdef"])
+def test_a_key_that_is_let_in_for_another_environment_is_refused_and_named(home: Path, other: str) -> None:
+    path = home / ".ssh/authorized_keys"
+    path.parent.mkdir()
+    before = f'restrict,command="another thing" {KEY_A} {other}\n'.encode()
+    path.write_bytes(before)
+    answer = authorize({"web-1": KEY_A, "web-2": KEY_B})
+    assert (answer["taken"], answer["rivals"]) == ([PREFIX + "web-1"], {PREFIX + "web-1": other})
+    assert path.read_bytes() == before + line(KEY_B, "web-2")
+
+
+def test_a_key_that_may_do_the_very_same_for_another_environment_is_let_in(home: Path) -> None:
+    authorize({"web-1": KEY_A})
+    path = home / ".ssh/authorized_keys"
+    path.write_bytes(path.read_bytes().replace(b"www:prod", b"www:live"))
+    assert authorize({"web-1": KEY_A})["taken"] == []
+
+
 def test_lines_can_be_had_without_anything_being_read_or_written(home: Path) -> None:
     answer = authorize({"web-1": KEY_A}, dry=True)
     assert [each.encode() + b"\n" for each in answer["lines"]] == [line(KEY_A, "web-1")]

@@ -148,6 +148,14 @@ def test_a_key_that_stands_in_somebody_elses_line_is_trouble(world: World) -> No
     assert "note: mirror-1 still lets in web-9: --prune-keys ends that" in report.lines()
 
 
+def test_a_key_that_leads_elsewhere_already_is_trouble_and_says_where(world: World) -> None:
+    mark, other = MARK + "web-2", "skein-gate:shop:prod:0123456789abcdef"
+    report = set_up(world, Mirrors(answers={"mirror-1": Admitted(lines=(), taken=(mark,), rivals={mark: other})}))
+    assert report.exit_code == 3
+    assert f"the key of web-2 is let in there as {other} already" in report.lines()[0]
+    assert "not Skein's" not in report.lines()[0]
+
+
 def test_lines_for_authorized_keys_are_printed_for_those_who_ask(world: World) -> None:
     mirrors = Mirrors(answers={"mirror-1": Admitted(lines=("restrict,command=x",))})
     assert set_up(world, mirrors).printed == {}
