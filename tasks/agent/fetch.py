@@ -88,13 +88,13 @@ def standing(repo: Repo, refs: List[str], request: Json) -> Optional[Dict[str, s
 def fetch_from(repo: Repo, mirror: Json, request: Json, timeout_s: float, pace: Optional[Pace] = None) -> Optional[str]:
     """Fetch from one mirror; return None, or why it failed. The ref is ours: where it stood before does not matter.
 
-    With ``pace``, a mirror that is slow is given up.
+    With ``pace``, a mirror that is slow is given up. A restricted key gets what bears that name there.
     """
     if not URL.match(mirror["url"]):
         return "malformed url"
     commit, ref = request["commit"], request["ref"]
     words = ("fetch", "--progress", "--depth=1", "--no-tags", "--no-recurse-submodules")
-    spec = "+%s:%s" % (commit, ref)
+    spec = "+%s:%s" % (ref if request.get("restricted") else commit, ref)
     try:
         options = {"timeout_s": timeout_s, "stall_s": STALL_S, "watch": pace and pace.look}
         status, _, errors = talk(repo, *words, "--", mirror["url"], spec, **options)

@@ -3,7 +3,8 @@
 A copy of this one file stands in ``.skein``, and a line of authorized_keys starts it as ``gate HOME BECOME COMMAND``:
 ``deploy_to`` as the configuration writes it, the user that the agent runs as (``-``: the one who logged in), and what
 the client asked for. Only the text that starts an agent of ours passes, character by character; the program that would
-follow on standard input is thrown away, for the one that was installed by set-up runs instead.
+follow on standard input is thrown away, for the one agent that set-up approved runs instead, if it is still what was
+approved. Whoever can write as the agent's user could change gate and agent together: the key's holder cannot.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import sys
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Optional, Tuple
+    from typing import Any, Optional, Tuple
 
 GATE, POLICY = "gate", "gate.json"
+FORMAT = 1  # of the policy
+ANEW = "run fab setup with a key that is not restricted"
 PYTHON = "/usr/bin/python3"
 TAKE = (
     "import os,sys,_signal;_signal.alarm(60);n=int(sys.argv[1]);b=b'';"
@@ -54,6 +57,32 @@ def understood(asked: str, home: str, become: Optional[str]) -> Optional[Tuple[i
     return None
 
 
+def seal(folder: str) -> str:
+    """Return a hash of all that would run of the agent in ``folder``: names and bytes, compiled files too."""
+    import hashlib
+
+    total = hashlib.sha256()
+    for place, folders, names in os.walk(os.path.join(folder, "agent")):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(place, name)
+            with open(path, "rb") as file:
+                content = file.read()
+            total.update(b"%s\0%d\0" % (os.fsencode(os.path.relpath(path, folder)), len(content)) + content)
+    return total.hexdigest()
+
+
+def doubt(policy: Any, digest: str, folder: str) -> Optional[str]:
+    """Return why the agent in ``folder`` may not run, or None."""
+    if not isinstance(policy, dict) or policy.get("format") != FORMAT:
+        return "what set-up wrote down here is of another format than this gate's: " + ANEW
+    if policy.get("agent") != digest:
+        return "set-up has not approved this Skein's agent here: " + ANEW
+    if policy.get("seal") != seal(folder):
+        return "the agent that set-up approved here is gone or was changed: " + ANEW
+    return None
+
+
 def refuse(why: str) -> None:
     """End with a plain line."""
     sys.stderr.write("skein: %s\n" % why)
@@ -68,21 +97,23 @@ def main(home: str, become: str, asked: str) -> None:
         return refuse("this key may only run installed agents of Skein; nothing was run")
     length, digest = found
     folder = os.path.join(own, "agent", digest)
-    if not os.path.isdir(folder):
-        return refuse("this Skein's agent is not installed here: run fab setup with a key that is not restricted")
+    try:
+        with open(os.path.join(own, POLICY), encoding="utf-8") as file:
+            policy = json.load(file)
+        why = doubt(policy, digest, folder)
+    except (OSError, ValueError) as error:
+        why = "what set-up wrote down here cannot be read (%s): %s" % (error, ANEW)
+    if why:
+        return refuse(why)
     signal.alarm(START_S)
     while length:
         data = os.read(0, length)
         length = length - len(data) if data else sys.exit(3)
-    with open(os.path.join(own, POLICY), encoding="utf-8") as file:
-        policy = json.load(file)
     sys.dont_write_bytecode = True
     sys.path.insert(0, folder)
     agent = importlib.import_module("agent.main")
-    if not hasattr(agent, "serve_within"):
-        return refuse("the installed agent is too old for a restricted key: run fab setup with one that is not")
     os.write(1, b"ready\n")
-    agent.serve_within(digest, policy)
+    agent.serve(digest, None, policy)
     return None
 
 

@@ -6,12 +6,16 @@ import contextlib
 import os
 
 from .failpoints import failpoint
-from .place import Place, sync
+from .gate import POLICY
+from .place import Place, read_json, sync
+from .problem import Problem
 from .trees import remove, walk
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
     from typing import Dict, Optional
+
+KEPT = 3
 
 
 def install(place: Place, digest: str, texts: Optional[Dict[str, str]]) -> None:
@@ -32,6 +36,15 @@ def install(place: Place, digest: str, texts: Optional[Dict[str, str]]) -> None:
     except OSError:
         with contextlib.suppress(OSError):
             remove(draft)
+
+
+def drop_agents(place: Place) -> None:
+    """Remove all but the newest agents, never one that a gate runs; what the gate says must be readable for that."""
+    with contextlib.suppress(Problem):
+        pinned = (read_json(os.path.join(place.own, POLICY), "policy") or {}).get("agent")
+        agents = [os.path.join(place.agents, name) for name in os.listdir(place.agents) if name != pinned]
+        for agent in sorted(agents, key=os.path.getmtime)[:-KEPT]:
+            remove(agent)
 
 
 def is_whole(place: Place, digest: str, texts: Dict[str, str]) -> bool:

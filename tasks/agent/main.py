@@ -92,7 +92,7 @@ class Session:
     def serve(self, verb: str, request: Json) -> Json:
         """Do what a request asks; return what is to be answered."""
         if self.policy is not None:
-            permit(self.policy, verb, request, {*LOOKING, *WORKING, "arm", "flip"})
+            request = permit(self.policy, verb, request, {*LOOKING, *WORKING, "arm", "flip"})
         if verb in ("open", "own"):
             return self.open(request) if verb == "open" else self.own(request)
         for table in (ON_MIRRORS, KEYS):
@@ -183,13 +183,11 @@ class Session:
             sweep(self.place)
 
 
-def serve_within(digest: str, policy: Json) -> None:
-    """Serve one session of a restricted key; see ``policy.permit``."""
-    serve(digest, None, policy)
-
-
 def serve(digest: str, texts: Optional[Dict[str, str]], policy: Optional[Json] = None) -> None:
-    """Serve one session on standard input and output until it ends, and with it the process."""
+    """Serve one session on standard input and output until it ends, and with it the process.
+
+    ``policy`` is what a restricted key may ask: see ``policy.permit``.
+    """
     os.umask(0o022)
     wire = Wire()
     session = Session(wire, digest, texts, policy)

@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from .problem import Json
 
 PLACE = ("deploy_to", "link", "environment")
+RELEASES = "refs/skein/releases/%s/"
 RULES = ("linked_dirs", "linked_files", "keep")
 
 
-def permit(policy: Json, verb: str, request: Json, verbs: Container[str]) -> None:
-    """Return where ``policy`` lets a request pass; else raise Problem "restricted".
+def permit(policy: Json, verb: str, request: Json, verbs: Container[str]) -> Json:
+    """Return the request, marked ``restricted``, where ``policy`` lets it pass; else raise Problem "restricted".
 
     The place cannot be chosen, ``after_flip`` runs the one command that was written down, and releases come from the
-    mirrors that were: whoever has the key alone can neither run a program nor bring a file of his own.
+    mirrors that were, each by the name that it has there among those of this environment: whoever has the key alone can
+    neither run a program nor bring a file of his own, nor one of another environment.
     """
     if verb == "open":
         wrong = [name for name in PLACE if request.get(name) != policy[name]]
@@ -30,7 +32,10 @@ def permit(policy: Json, verb: str, request: Json, verbs: Container[str]) -> Non
     else:
         wrong = [each["url"] for each in request.get("mirrors", ()) if each["url"] not in policy["mirrors"]]
         wrong += ["payload"] if "payload" in request else []
+        own = RELEASES % policy["environment"]
+        wrong += ["ref"] if not request.get("ref", own).startswith(own) else []
         wrong += [name for name in RULES if name in request and request[name] != policy[name]]
     if wrong:
         told = "a restricted key may not use another %s than set-up wrote down: run fab setup with one that is not"
         raise Problem("restricted", told % ", ".join(wrong))
+    return dict(request, restricted=True)

@@ -6,15 +6,15 @@ import os
 import sys
 
 from .failpoints import failpoint
-from .gate import GATE, POLICY
+from .gate import FORMAT, GATE, POLICY, seal
 from .keys import content_of, own_key, pin
-from .place import FORMAT, read_json, replace, write_json
+from .place import read_json, replace, write_json
 from .probe import probe
 from .problem import Problem
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import List
+    from typing import List, Optional
 
     from .place import Place
     from .problem import Json
@@ -35,7 +35,7 @@ def prepare(wire: Wire, place: Place, request: Json) -> Json:
     """Make what a deploy needs here; return what ``probe`` does, and {"changed", "public", "gate", "interpreter"}.
 
     ``comment`` is what the host's own key is called, and None where it needs none; ``pins`` are the mirrors' lines of
-    known_hosts; ``policy`` is what a restricted key may do, and None where there is none; ``lacked`` is what was
+    known_hosts; ``policy`` is what a restricted key may do, None where that stays as it is; ``lacked`` is what was
     ``lacking``; ``digest`` names the agent that must have been installed by now.
     """
     if not os.path.isdir(os.path.join(place.agents, request["digest"])):
@@ -44,21 +44,27 @@ def prepare(wire: Wire, place: Place, request: Json) -> Json:
     if request["comment"]:
         public, made = own_key(wire, place, request["comment"])
         changed += made + pin(place, request["pins"])
-    if request["policy"]:
-        changed += _lay_gate(place, request["digest"], request["policy"])
+    changed += _lay_gate(place, request["digest"], request["policy"])
     answer = probe(wire, place, request)
     answer.update(changed=changed, public=public, gate=os.path.join(place.own, GATE), interpreter=sys.executable)
     return answer
 
 
-def _lay_gate(place: Place, digest: str, policy: Json) -> List[str]:
-    """Put the gate and its policy where forced commands find them; return what was changed."""
-    changed = []
-    path, wanted = os.path.join(place.own, POLICY), dict(policy, format=FORMAT)
-    if read_json(path, "policy") != wanted:
+def _lay_gate(place: Place, digest: str, policy: Optional[Json]) -> List[str]:
+    """Put the gate and its policy where forced commands find them; return what was changed.
+
+    Without a policy the one that is there stays, and this agent is approved for it; without either there is no gate.
+    """
+    path = os.path.join(place.own, POLICY)
+    before = read_json(path, "policy")
+    if policy is None and before is None:
+        return []
+    changed, folder = [], os.path.join(place.agents, digest)
+    wanted = dict(policy or before or {}, format=FORMAT, agent=digest, seal=seal(folder))
+    if before != wanted:
         write_json(path, wanted)
         changed.append("wrote down what a restricted key may do")
-    text = content_of(os.path.join(place.agents, digest, "agent", "gate.py"))
+    text = content_of(os.path.join(folder, "agent", "gate.py"))
     path = os.path.join(place.own, GATE)
     if content_of(path) != text:
         replace(path, place.private("gate"), text, 0o644)

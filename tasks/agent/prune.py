@@ -10,6 +10,7 @@ import os
 
 from .failpoints import failpoint
 from .growth import tidy
+from .install import drop_agents
 from .place import BEFORE, Place
 from .problem import Problem
 from .repo import Repo
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from .problem import Json
     from .wire import Wire
-
-AGENTS_KEPT = 3
 
 
 def prune(wire: Wire, place: Place, request: Json) -> Json:
@@ -42,9 +41,7 @@ def prune(wire: Wire, place: Place, request: Json) -> Json:
             _retire(place, identity, is_spare=identity in lived[-1:])
         except OSError as error:
             stuck.append("%s: %s" % (error.filename, error.strerror))
-    agents = [os.path.join(place.agents, name) for name in os.listdir(place.agents)]
-    for agent in sorted(agents, key=os.path.getmtime)[:-AGENTS_KEPT]:
-        remove(agent)
+    drop_agents(place)
     repo = Repo(wire, place.repo)
     if repo.is_ready():
         tidy(repo, _refs(place))

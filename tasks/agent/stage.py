@@ -8,6 +8,7 @@ import os
 from .draft import Draft
 from .failpoints import failpoint
 from .place import FORMAT, Place, read_json, sync, write_json
+from .policy import RELEASES
 from .problem import Problem, os_text
 from .record import Record, read_record
 from .repo import Repo
@@ -41,6 +42,8 @@ def stage(wire: Wire, place: Place, request: Json) -> Json:
         raise Problem("not-adopted", (told + "with --to, or leave this target out with --only") % identity)
     if repo.tree_of(request["commit"]) != request["tree"]:
         raise Problem("bad-request", "tree %s is not that of the release commit" % request["tree"])
+    if request.get("restricted") and not repo.has(request["commit"], RELEASES % place.environment + identity):
+        raise Problem("restricted", "a restricted key may stage a release only as it is called on the mirrors")
     if place.stands(identity) and (files := _held(wire, place, repo, request)):
         return {"made": False, "files": files}
     if os.path.lexists(final):

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,9 @@ class Host:
         return git("mktree", "-z", data=b"".join(line + b"\0" for line in lines), cwd=self.mirror)
 
     @contextlib.contextmanager
-    def session(self, **opening: object) -> Iterator[Agent]:
-        """Start an agent for this host, opened."""
-        agent = Agent(self, opening)
+    def session(self, words: Sequence[str] = (), **opening: object) -> Iterator[Agent]:
+        """Start an agent for this host, opened; ``words`` start it in another way than a deployer does."""
+        agent = Agent(self, opening, words)
         try:
             yield agent
         finally:

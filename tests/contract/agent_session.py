@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +34,11 @@ class Refused(Exception):  # noqa: N818 - the protocol's word
 class Agent:
     """One session with the real program, as the deployer holds it."""
 
-    def __init__(self, host: Host, opening: Mapping[str, object]) -> None:
+    def __init__(self, host: Host, opening: Mapping[str, object], words: Sequence[str] = ()) -> None:
         self.host = host
         self._number, self._buffer = 0, b""
         self.process = subprocess.Popen(
-            ["sh", "-c", bundle.command(str(host.app), None)],
+            words or ["sh", "-c", bundle.command(str(host.app), None)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -7,19 +7,16 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agent_host import Agent, Host, Refused, tree_of
 
-from tasks.agent import gate, keys
-from tasks.agent.policy import permit
+from tasks.agent import keys
 from tasks.agent.problem import Problem
 from tasks.agent.wire import Wire
-from tasks.remote import bundle
 
 PREFIX = "skein:www:prod:"
 KEY_A, KEY_B = (f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43}" for letter in "AB")
@@ -337,81 +334,3 @@ def test_a_linked_file_stays_below_shared(host: Host, path: str) -> None:
     with host.session() as agent, pytest.raises(Refused):
         share(agent, b"1", path=path)
     assert list(host.root.rglob("x")) == []
-
-
-# The gate
-
-
-Gate = Callable[[str, bytes], "subprocess.CompletedProcess[bytes]"]
-
-
-@pytest.fixture
-def enter(host: Host) -> Gate:
-    """Let a client in at the gate of a prepared host: what it asks for, and what it sends."""
-    policy = {**POLICY, "deploy_to": str(host.app), "link": str(host.link)}
-    with host.session() as agent:
-        prepare(agent, policy=policy)
-        agent.leave()
-
-    def start(asked: str, sent: bytes) -> subprocess.CompletedProcess[bytes]:
-        words = [sys.executable, "-I", "-S", host.own / "gate", str(host.app), "-", asked]
-        return subprocess.run(words, input=sent, capture_output=True, timeout=20, check=False)
-
-    return start
-
-
-def test_the_gate_runs_the_installed_agent_and_not_what_is_sent(host: Host, enter: Gate, tmp_path: Path) -> None:
-    evil = f"open({str(tmp_path / 'evil')!r}, 'w')".encode().ljust(len(bundle.bootstrap()))
-    done = enter(bundle.command(str(host.app), None), evil)
-    assert done.stdout.startswith(b"ready\n")
-    assert not (tmp_path / "evil").exists()
-
-
-def test_the_gate_refuses_everything_else_with_one_plain_line(host: Host, enter: Gate) -> None:
-    good = bundle.command(str(host.app), None)
-    length = len(bundle.bootstrap())
-    asked = [
-        *("", "sh", "id", "true; " + good, good + "; id", good + " ", " " + good, good.replace("python3", "python2")),
-        *("/usr/lib/openssh/sftp-server", "internal-sftp", "scp -t /tmp", "rsync --server . /", "git-upload-pack 'x'"),
-        *(bundle.command("-", None), bundle.command("/other", None), bundle.command(str(host.app), "root")),
-        gate.start_command(length, str(host.app), "0" * 64, None),
-        gate.start_command(1 << 30, str(host.app), bundle.digest(), None),
-        good.replace("os.read(0", "os.read(1"),
-        good.replace(bundle.digest(), "../" + bundle.digest()),
-    ]
-    assert len(asked) >= 20
-    for each in asked:
-        done = enter(each, b"x" * length)
-        assert (done.returncode, done.stdout) == (1, b""), each
-        assert done.stderr.count(b"\n") == 1, each
-        assert done.stderr.startswith(b"skein: "), each
-
-
-@pytest.mark.parametrize(
-    ("verb", "request_"),
-    [
-        ("open", {"deploy_to": "/home/deploy", "link": None, "environment": "prod"}),
-        ("open", {"deploy_to": "/srv/app", "link": "/home/deploy/.ssh", "environment": "prod"}),
-        ("open", {}),
-        ("after_flip", {"command": ["sh", "-c", "id"]}),
-        ("fetch", {"mirrors": [{"url": "file:///home/deploy/private.git"}]}),
-        ("check", {"mirrors": [{"url": "ssh://-oProxyCommand=id/x"}]}),
-        *((verb, {}) for verb in ("own", "mirror", "authorize", "admit_gate", "prepare", "share", "exec", "retain")),
-    ],
-)
-def test_a_restricted_session_keeps_to_what_was_written_down(verb: str, request_: dict[str, Any]) -> None:
-    from tasks.agent.main import LOOKING, WORKING
-
-    with pytest.raises(Problem, match="restricted key"):
-        permit(POLICY, verb, request_, {*LOOKING, *WORKING, "arm", "flip"})
-
-
-def test_a_restricted_session_may_deploy() -> None:
-    from tasks.agent.main import LOOKING, WORKING
-
-    verbs = {*LOOKING, *WORKING, "arm", "flip"}
-    permit(POLICY, "open", {"deploy_to": "/srv/app", "link": None, "environment": "prod"}, verbs)
-    permit(POLICY, "after_flip", {"command": ["reload", "it"]}, verbs)
-    permit(POLICY, "fetch", {"mirrors": [{"url": POLICY["mirrors"][0]}]}, verbs)
-    for verb in ("settle", "probe", "stage", "arm", "flip", "confirm", "revert", "prune", "status"):
-        permit(POLICY, verb, {}, verbs)
