@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .failpoints import failpoint
-from .keys import replace
+from .place import replace
 from .problem import Problem
 from .repo import last_line
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .wire import Wire
 
 TEXT_MOST = 200
+TURN_LEAP = 10**12  # a thousand decisions a second for thirty years; far above what a deployer believes of one host
 
 
 class Armed:
@@ -59,15 +60,19 @@ def lay(text: str, path: str) -> None:
 def flip(wire: Wire, place: Place, armed: Optional[Armed], request: Json) -> Json:
     """Make the armed release live; return {"at": wall clock, seconds} after the rename is durable.
 
-    Refused ("stale-turn", "moved", "not-armed") unless the turn is above every turn seen - equal only for the decision
-    that was seen with it - and what is live is ``request["expect"]``. Asking again for what was done is answered, not
-    repeated. The lease is looked at before anything is written and once more before the rename.
+    Refused ("stale-turn", "odd-turn", "moved", "not-armed") unless the turn is above every turn seen - equal only for
+    the decision that was seen with it - and not above ``TURN_LEAP`` more, and what is live is ``request["expect"]``.
+    Asking again for what was done is answered, not repeated. The lease is looked at before anything is written and once
+    more before the rename.
     """
     wire.check_lease()
     state = State(place)
     current, decision, turn = place.current(), str(request["decision"]), int(request["turn"])
     if turn < state.turn or (turn == state.turn and decision != state.decision):
         raise Problem("stale-turn", "turn %d is not above %d, the newest seen here" % (turn, state.turn))
+    if turn > state.turn + TURN_LEAP:
+        told = "turn %d is out of all reason above %d, the newest seen here: some host's record is damaged"
+        raise Problem("odd-turn", told % (turn, state.turn))
     if decision == state.decision and current == request["id"]:
         return {"at": time.time()}
     if current != request["expect"]:

@@ -19,7 +19,7 @@ from .trees import compare
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Dict, List
+    from typing import Dict, List, Optional
 
     from .problem import Json
     from .wire import Wire
@@ -62,6 +62,7 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
         "git": version,
         "unsettled": bool(state and state.pending) or has_entries(place.tmp),
         "problems": problems,
+        "place": identity(place.root),
     }
 
 
@@ -117,6 +118,17 @@ def existing(path: str) -> str:
     while not os.path.exists(path):
         path = os.path.dirname(path)
     return path
+
+
+def identity(path: str) -> Optional[str]:
+    """Return what tells this machine and directory from all others; None where the kernel does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read(40).strip()
+    except OSError:
+        return None
+    about = os.stat(existing(path))
+    return "%s %s %d:%d" % (os.uname().nodename[:64], boot, about.st_dev, about.st_ino)
 
 
 def check(wire: Wire, place: Place, request: Json) -> Json:

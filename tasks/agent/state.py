@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HISTORY_MOST = 200
 LOG_MOST = 1 << 20
+TURN_MOST = 1 << 62
 RECORD: Dict[str, Tuple[type, ...]] = {
     "id": (str,),
     "turn": (int,),
@@ -71,7 +72,7 @@ class State:
 def is_sound(value: Json) -> bool:
     """Tell whether what was read is a state: a file of the right format can still have been edited by hand."""
     turn, history, pending = value.get("turn", 0), value.get("history", []), value.get("pending")
-    if not isinstance(turn, int) or not isinstance(history, list):
+    if not isinstance(turn, int) or not 0 <= turn < TURN_MOST or not isinstance(history, list):
         return False
     return all(
         isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in RECORD.items())

@@ -59,6 +59,7 @@ class Probe(Fact):
     python: Text
     git: Text | None
     problems: tuple[Trouble, ...]
+    place: Text | None = None  # the same for two hosts that are one
     unsettled: bool = False  # a killed run left something: private files, or a flip that nobody confirmed
     drift: tuple[Text, ...] = ()
 

@@ -10,6 +10,8 @@ from .errors import UsageError
 
 ID = re.compile(r"(?P<time>[0-9]{8}T[0-9]{6}Z)-(?P<number>[0-9]{4,9})-(?P<commit>[0-9a-f]{7})")
 OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+NUMBER_MOST = 999_999_999
+"""The last release number that fits into an id."""
 REF = re.compile(r"(?!.*(?:\.\.|@\{|//|\.lock(?:$|[/~^])))[A-Za-z0-9_][A-Za-z0-9._/+@-]*(?:[~^][0-9]{0,6}){0,8}")
 ENVIRONMENT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 

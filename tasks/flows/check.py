@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..core.errors import HostError
 from ..core.facts import Checked, Finding
 from ..core.hosts import Host
+from ..core.plausible import implausible
 from ..core.requests import Request
 from .hands import Hands
 
@@ -47,7 +48,8 @@ def check(hands: Hands, here: tuple[Finding, ...]) -> CheckReport:
     """Try everything a deploy needs and change nothing."""
     orders = {host.name: (_request(hands, host),) for host in hands.hosts}
     answers = hands.ask("check", orders, Checked)
-    hosts = tuple((name, _findings(answer)) for name, answer in answers.items())
+    odd = implausible({name: answer.probe for name, answer in answers.items() if isinstance(answer, Checked)})
+    hosts = tuple((name, (*_findings(answer), *_oddness(odd.get(name)))) for name, answer in answers.items())
     return CheckReport(hands.settings.environment, here, hosts)
 
 
@@ -57,6 +59,10 @@ def _request(hands: Hands, host: Host) -> Request:
     spread_s = hands.transport.spread_s(host)
     fields = {"linked_files": list(hands.settings.targets.linked_files), "mirrors": mirrors, "spread_s": spread_s}
     return Request("check", fields, 30.0 + (20.0 + spread_s) * len(mirrors))
+
+
+def _oddness(error: HostError | None) -> tuple[Finding, ...]:
+    return (Finding(what=error.code, ok=False, message=str(error)),) if error else ()
 
 
 def _findings(answer: Checked | HostError) -> tuple[Finding, ...]:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from ..core.errors import HostError, RefusedError
 from ..core.facts import Probe
 from ..core.hosts import fold
+from ..core.plausible import implausible
 from ..core.report import Outcome, Report, State
 from ..core.requests import Request
 from .hands import Hands
 
 
 def look(hands: Hands) -> tuple[dict[str, Probe], dict[str, HostError]]:
-    """Probe every host; return what those that could serve said, and why the others cannot.
+    """Probe every host; return what those that could serve and be believed said, and why the others cannot.
 
     Where a killed run left something, the host settles first: a flip that nobody confirmed enters its record, or a
     rollback would go one too far.
@@ -32,7 +33,8 @@ def look(hands: Hands) -> tuple[dict[str, Probe], dict[str, HostError]]:
             failures[name] = RefusedError(answer.problems[0].code, told)
         else:
             probes[name] = answer
-    return probes, failures
+    odd = implausible(probes)
+    return {name: probe for name, probe in probes.items() if name not in odd}, {**failures, **odd}
 
 
 def refused(

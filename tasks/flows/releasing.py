@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from ..core.errors import RepositoryError
 from ..core.facts import Present, Probe
-from ..core.release import ID, Release, number_of, release_ref
+from ..core.hosts import fold
+from ..core.plausible import believed
+from ..core.release import ID, NUMBER_MOST, Release, number_of, release_ref
 from .hands import Hands
 from .mirrors import refuse_too_many
 
@@ -103,10 +105,21 @@ class Releasing:
         newest = self._read_newest(environment, known, on_hub)
         if newest and newest.tree == tree and (newest.source_commit == commit or self.snapshot):
             return newest
-        used = {*known, *self.source.tags(), *(name for probe in probes.values() for name in probe.releases)}
-        number = max((number_of(name) for name in used), default=0) + 1
+        number = self._highest({*known, *self.source.tags()}, probes) + 1
+        if number > NUMBER_MOST:
+            raise RepositoryError(
+                f"release numbers end at {NUMBER_MOST}: a person must drop the tag and ref that has it"
+            )
         parent = newest.commit if newest else None
         return self.source.make_release(environment, number, commit, tree, parent, self.hands.now())
+
+    def _highest(self, known: Iterable[str], probes: Mapping[str, Probe]) -> int:
+        """Return the highest release number that source, hub or a target has; a target is believed within a bound."""
+        there = {name: max(map(number_of, probe.releases), default=0) for name, probe in probes.items()}
+        number, odd = believed(there, max(map(number_of, known), default=0))
+        if odd:
+            self.notes.append(f"release numbers far above all that source and hub know were passed over on {fold(odd)}")
+        return number
 
     def _on_hub(self, environment: str) -> dict[str, str]:
         prefix = release_ref(environment, "")

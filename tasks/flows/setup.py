@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..core.errors import HostError, SkeinError
-from ..core.facts import Admitted, Prepared
+from ..core.facts import Admitted, Prepared, Probe
 from ..core.hosts import Host, fold
+from ..core.plausible import twins
 from ..core.preparation import Wishes, short_name
 from ..core.requests import Request, admit_gate, prepare, share
 from ..core.setup_report import SetupReport
@@ -51,8 +52,7 @@ class SettingUp:
         with self.hands.progress.stage("mirrors", 1) as seen:
             mirrors = self.mirrors.make()
             seen("mirrors")
-        orders = {host.name: self._orders(host, pins) for host in self.hands.hosts}
-        targets = self.hands.ask("targets", orders, Prepared)
+        targets = self._prepare(pins)
         ready = {name: answer for name, answer in targets.items() if not isinstance(answer, HostError)}
         findings = _Findings(dict(mirrors), {name: _changes(answer) for name, answer in targets.items()})
         findings.troubles |= {
@@ -63,6 +63,15 @@ class SettingUp:
         if self.wishes.admit:
             findings.merge(findings.targets, self._let_in_at_targets(ready))
         return findings.report(self.hands.settings.environment, self.wishes)
+
+    def _prepare(self, pins: tuple[str, ...]) -> dict[str, Prepared | HostError]:
+        """Prepare every target that answers and is not another one's twin: the two would wait for each other's lock."""
+        seen = self.hands.ask("look", {host.name: (Request("probe"),) for host in self.hands.hosts}, Probe)
+        failed = {name: answer for name, answer in seen.items() if isinstance(answer, HostError)}
+        failed |= twins({name: answer for name, answer in seen.items() if isinstance(answer, Probe)})
+        orders = {host.name: self._orders(host, pins) for host in self.hands.hosts if host.name not in failed}
+        answers = {**failed, **self.hands.ask("targets", orders, Prepared)}
+        return {host.name: answers[host.name] for host in self.hands.hosts}
 
     def _orders(self, host: Host, pins: tuple[str, ...]) -> tuple[Request, ...]:
         settings, wishes = self.hands.settings, self.wishes

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..core.errors import HostError
 from ..core.facts import Probe
 from ..core.hosts import fold
+from ..core.plausible import implausible
 from ..core.requests import Request
 from .hands import Hands
 
@@ -68,8 +69,9 @@ class FleetStatus:
 def status(hands: Hands) -> FleetStatus:
     """Ask every host, change nothing, and say which ones differ from what the newest decision wants."""
     answers = hands.ask("status", {host.name: (Request("status", timeout_s=90.0),) for host in hands.hosts}, Probe)
-    desired = wanted(answers)
-    hosts = tuple(_one(name, answer, desired) for name, answer in answers.items())
+    odd = implausible({name: answer for name, answer in answers.items() if isinstance(answer, Probe)})
+    desired = wanted({name: answer for name, answer in answers.items() if name not in odd})
+    hosts = tuple(_one(name, answer, desired, odd.get(name)) for name, answer in answers.items())
     return FleetStatus(hands.settings.environment, desired, hosts)
 
 
@@ -79,10 +81,10 @@ def wanted(answers: Mapping[str, Probe | HostError]) -> str | None:
     return max(seen, key=lambda probe: probe.live_turn).current if seen else None
 
 
-def _one(name: str, answer: Probe | HostError, desired: str | None) -> HostStatus:
+def _one(name: str, answer: Probe | HostError, desired: str | None, odd: HostError | None) -> HostStatus:
     if isinstance(answer, HostError):
         return HostStatus(name, None, None, None, str(answer))
-    troubles = [problem.message for problem in answer.problems]
+    troubles = [*map(str, [odd] if odd else []), *(problem.message for problem in answer.problems)]
     if answer.current != desired:
         troubles.append(f"behind: {desired} is wanted")
     if answer.drift:

@@ -73,6 +73,42 @@ def test_a_flip_of_a_turn_that_is_not_above_the_newest_is_refused(host: Host) ->
     assert host.current() == one.id
 
 
+@pytest.mark.parametrize("turn", [2**62, 10**12 + 6])
+def test_a_flip_of_a_turn_that_no_fleet_reaches_is_refused_and_leaves_the_next_one_a_way(host: Host, turn: int) -> None:
+    one, two = host.release(ONE), host.release(TWO)
+    host.deploy(one, 5)
+    with host.session() as agent:
+        agent.stage(two)
+        agent.ask("arm", id=two.id)
+        with pytest.raises(Refused, match="odd-turn"):
+            agent.flip(two, turn)
+        assert host.state()["turn"] == 5
+        agent.flip(two, 10**12 + 5)
+        agent.ask("confirm", decision=f"d{10**12 + 5}")
+    assert host.current() == two.id
+
+
+@pytest.mark.parametrize("turn", [-1, 2**62])
+def test_a_record_whose_turn_cannot_be_is_damaged(host: Host, turn: int) -> None:
+    host.deploy(host.release(ONE), 5)
+    (host.own / "state.json").write_text(json.dumps({**host.state(), "turn": turn}))
+    with host.session() as agent:
+        assert [each["code"] for each in agent.ask("probe")["problems"]] == ["damaged-state"]
+        with pytest.raises(Refused, match="damaged-state"):
+            agent.ask("settle")
+
+
+def test_probes_tell_one_place_from_another(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Host(tmp_path / "other")
+    found = []
+    for each in (host, other, host):
+        each.app.mkdir(exist_ok=True)
+        with each.session() as agent:
+            found.append(agent.ask("probe")["place"])
+    assert found[0] == found[2] != found[1]
+
+
 def test_a_flip_is_refused_where_another_release_is_live_than_expected(host: Host) -> None:
     one, two = host.release(ONE), host.release(TWO)
     host.deploy(one, 1)

@@ -67,6 +67,7 @@ class FakeHost:
     skips: list[dict[str, str]] = field(default_factory=list)
     faults: dict[str, Fault] = field(default_factory=dict)
     off_mirrors: bool = False
+    place: str | None = None
     clock_offset_s: float = 0.0
     delay_s: float = 0.0
     armed: str | None = None
@@ -131,6 +132,7 @@ class FakeHost:
             "problems": self.problems,
             "unsettled": self.pending is not None,
             "drift": self.drift,
+            "place": self.place,
             **FREE,
         }
 

@@ -140,6 +140,14 @@ def test_setup_with_a_target_that_is_not_ready_is_exit_5_and_lets_the_others_in(
     assert sorted(mirrors.asked[0][0]) == ["web-2", "web-3"]
 
 
+def test_two_names_of_one_place_are_named_and_not_prepared(world: World) -> None:
+    for target in world.targets[1:]:
+        target.place = "the same"
+    report = set_up(world)
+    assert (report.exit_code, world.fleet.got("prepare")) == (5, ["web-1"])
+    assert report.lines()[-1] == "web-[2-3]: web-[2-3] are one and the same place: leave one of the names out"
+
+
 def test_a_key_that_stands_in_somebody_elses_line_is_trouble(world: World) -> None:
     admitted = Admitted(lines=(), taken=(MARK + "web-2",), left=(MARK + "web-9",))
     report = set_up(world, Mirrors(answers={"mirror-1": admitted}))
