@@ -26,7 +26,7 @@ from .probe import check, probe, status
 from .problem import Problem, explain
 from .prune import prune
 from .stage import stage, verify
-from .state import State, sweep
+from .state import State, refuse_newer, sweep
 from .wire import LEASE_S, Over, Wire
 
 TYPE_CHECKING = False  # so that no host imports typing
@@ -144,7 +144,7 @@ class Session:
         """Take the host's lock for the rest of the session, settle what a killed run left, install the agent."""
         if self.lock is not None:
             return
-        State(place)  # refuses newer state before anything is written
+        refuse_newer(place)
         place.make()
         lock = open(os.path.join(place.own, "lock"), "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 - kept
         try:

@@ -14,7 +14,7 @@ from .problem import Problem, explain
 from .record import read_record
 from .repo import Repo, git_version, too_old
 from .stage import read_manifest
-from .state import State, live_stack
+from .state import State, live_stack, refuse_newer
 from .trees import compare
 
 TYPE_CHECKING = False  # so that no host imports typing
@@ -34,6 +34,7 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
     try:
         current = place.current()
         state = State(place)
+        refuse_newer(place)
     except Problem as problem:
         problems.append({"code": problem.code, "message": str(problem)})
     except OSError as error:

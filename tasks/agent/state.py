@@ -7,6 +7,7 @@ import json
 import os
 import time
 
+from .gate import POLICY
 from .place import FORMAT, ID, Place, read_json, write_json
 from .problem import Problem
 from .trees import remove
@@ -67,6 +68,25 @@ class State:
             return self.history
         happened = self.place.link_reads() == self.place.link_text(self.pending["id"])
         return [*self.history, self.pending] if happened else self.history
+
+
+def refuse_newer(place: Place) -> None:
+    """Raise Problem where anything here was written by a newer Skein: then this one writes nothing at all.
+
+    What is damaged is a matter for whoever needs it.
+    """
+    State(place)
+    manifests = [(os.path.join(place.manifests, name), "manifest") for name in _names(place.manifests)]
+    for path, what in [(os.path.join(place.own, POLICY), "policy"), *manifests]:
+        _refuse_newer(path, what)
+
+
+def _refuse_newer(path: str, what: str) -> None:
+    try:
+        read_json(path, what)
+    except Problem as problem:
+        if problem.code == "newer-" + what:
+            raise
 
 
 def is_sound(value: Json) -> bool:

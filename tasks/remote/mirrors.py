@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ..agent.mirror import FORMAT
 from ..core.errors import RepositoryError
 from ..core.release import OBJECT_ID
 from ..core.text import printable
@@ -25,13 +26,20 @@ SERVICES = {"push": "git-receive-pack {}", "fetch": "env GIT_PROTOCOL=version=2 
 LIST_DEADLINE_S = 30.0
 NOT_FOUND = 127
 """The exit status of a shell for a command that does not exist (POSIX)."""
+FOREIGN = 78
+"""What we have the shell end with where another repository stands; EX_CONFIG of sysexits.h."""
+GUARDED = "{}; case $? in 0) exec {} ;; 127) exit 127 ;; *) exit 78 ;; esac"
 
 
 class Mirror:
-    """One bare repository: behind ``connection``, a fabric.Connection, or on this machine where that is None."""
+    """One bare repository: behind ``connection``, a fabric.Connection, or on this machine where that is None.
 
-    def __init__(self, name: str, path: str, connection: Any | None) -> None:
-        self.name, self.path, self._connection = name, path, connection
+    With ``app``, only a repository that is marked as that app's mirror, of the format that this Skein knows, is spoken
+    to at all: see ``agent.mirror``.
+    """
+
+    def __init__(self, name: str, path: str, connection: Any | None, app: str | None = None) -> None:
+        self.name, self.path, self._connection, self._app = name, path, connection, app
         self._cancelled = threading.Event()
 
     @property
@@ -99,6 +107,9 @@ class Mirror:
     ) -> Outcome:
         if not (Path(self.path) / "HEAD").is_file():
             raise self._missing()
+        config = ("config", "--file", f"{self.path}/config", "--get")
+        if any(Repository(None).attempt(*config, *mark).status for mark in self._marks()):
+            raise self._foreign()
         outcome = repository.attempt(
             *(*command, "--end-of-options", self.path, *operands),
             environment={"GIT_ALLOW_PROTOCOL": "file"},
@@ -115,7 +126,7 @@ class Mirror:
     ) -> Outcome:
         end = time.monotonic() + deadline_s
         service = SERVICES["push" if command[0] == "push" else "fetch"].format(shlex.quote(self.path))
-        with Wire(self._connection, service, deadline_s) as wire:
+        with Wire(self._connection, self._guarded(service), deadline_s) as wire:
             outcome = repository.attempt(
                 *(*command, "--end-of-options", f"fd::{wire.fileno()}", *operands),
                 environment={"GIT_ALLOW_PROTOCOL": "fd"},
@@ -132,11 +143,31 @@ class Mirror:
             raise RepositoryError(f"no git on {self.name}: install it there, on the PATH of a non-interactive shell")
         if status and self._has_no_repository(max(1.0, end - time.monotonic())):
             raise self._missing()
+        if status == FOREIGN:
+            raise self._foreign()
         raise self._failed(command[0], outcome, wire.errors)
+
+    def _marks(self) -> tuple[tuple[str, str], ...]:
+        """Return what the repository's configuration must say, {key: expression}, as ``git config --get`` takes it."""
+        if self._app is None:
+            return ()
+        return ("skein.format", f"^{FORMAT}$"), ("skein.app", f"^{self._app.replace('.', '[.]')}$")
+
+    def _guarded(self, service: str) -> str:
+        """Return the command that looks at the marks and becomes the service; whatever the login shell is."""
+        looks = [
+            f"git config --file {_for_sh(self.path)}/config --get {shlex.join(mark)} >/dev/null"
+            for mark in self._marks()
+        ]
+        return shlex.join(["sh", "-c", GUARDED.format(" && ".join(looks), service)]) if looks else service
+
+    def _foreign(self) -> RepositoryError:
+        told = f"{self.where} is no mirror of {self._app} that this Skein knows; nothing was written there"
+        return RepositoryError(f"{told}: fab setup says what it is; then use another path, or the Skein that made it")
 
     def _has_no_repository(self, deadline_s: float) -> bool:
         """Ask the host, by exit status: git's own words for it differ between versions."""
-        with Wire(self._connection, f"test -f {shlex.quote(self.path + '/HEAD')}", deadline_s) as probe:
+        with Wire(self._connection, f"test -f {_for_sh(self.path)}/HEAD", deadline_s) as probe:
             return probe.status(min(2.0, deadline_s)) == 1
 
     def _missing(self) -> RepositoryError:
@@ -180,6 +211,11 @@ def push_all(
             for mirror in mirrors:
                 mirror.cancel()
             raise
+
+
+def _for_sh(path: str) -> str:
+    """Quote a path for a shell that is to expand a home in it; git itself does that for its own operands."""
+    return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)
 
 
 def _checked(grammar: re.Pattern[str], spec: str) -> re.Match[str]:

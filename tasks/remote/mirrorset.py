@@ -215,10 +215,11 @@ class MirrorSet:
         }
 
     def _open(self, mirror: MirrorConfig) -> Mirror | RepositoryError:
+        app = self._settings.app.name
         if mirror.server is None:
-            return Mirror(mirror.name, os.path.expanduser(mirror.path), None)
+            return Mirror(mirror.name, os.path.expanduser(mirror.path), None, app)
         try:
-            return Mirror(mirror.name, mirror.path, self._fleet.connection(mirror.name))
+            return Mirror(mirror.name, mirror.path, self._fleet.connection(mirror.name), app)
         except HostError as error:
             return RepositoryError(f"mirror {mirror.name} is out of reach: {error}")
 

@@ -48,7 +48,7 @@ ENVIRONMENT: Mapping[str, str] = {
 ISOLATED: Mapping[str, str] = {"GIT_ATTR_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
 KEPT = ("GIT_EXEC_PATH", "GIT_TEST_", "GIT_TRACE", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM")
 EXACT_BYTES = "* -text -eol -ident -filter -working-tree-encoding\n"
-MARK = "skein-cache"
+MARK, FORMAT = "skein-cache", 1
 
 
 class Options(TypedDict, total=False):
@@ -164,9 +164,11 @@ def open_private(git_dir: Path, objects: Path | None, object_format: str) -> Rep
 
     ``objects`` is the object store it borrows from. To be called by one process at a time; what a killed one left
     (locks, temporary files, refs without their objects) is cleared away, for all of it is a cache.
+    Raise RepositoryError for one that a newer Skein made: the two would make it anew in turns.
     """
     repository = Repository(git_dir)
-    mark = f"1 {object_format}\n"
+    mark = f"{FORMAT} {object_format}\n"
+    _refuse_newer(git_dir)
     if not _is_sound(repository, mark, objects):
         shutil.rmtree(git_dir, ignore_errors=True)
         git_dir.mkdir(parents=True, mode=0o700)
@@ -179,6 +181,16 @@ def open_private(git_dir: Path, objects: Path | None, object_format: str) -> Rep
         _borrow(git_dir, objects)
         (git_dir / MARK).write_text(mark)
     return repository
+
+
+def _refuse_newer(git_dir: Path) -> None:
+    try:
+        number = (git_dir / MARK).read_text("ascii").split()[0]
+    except (OSError, UnicodeDecodeError, IndexError):
+        return
+    if number.isdigit() and int(number) > FORMAT:
+        told = f"{git_dir} is of format {number}, and this Skein knows {FORMAT}: use the Skein that made it"
+        raise RepositoryError(f"{told}, or remove that folder, which is a cache")
 
 
 def _is_sound(repository: Repository, mark: str, objects: Path | None) -> bool:
