@@ -83,9 +83,12 @@ def _readable(data: bytes) -> int:
 
 
 def find(program: str, directory: Optional[str], path: str) -> None:
-    """Raise FileNotFoundError where no folder of ``path`` has a program: setpriv would only say that it failed."""
+    """Raise OSError where no folder of ``path`` has a program that can run: setpriv would only say that it failed."""
     folders = [directory or ""] if "/" in program else path.split(os.pathsep)
     if not any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders):
+        if "/" in program and os.path.isfile(os.path.join(folders[0], program)):
+            told = "it may not be executed: see its mode, and whether its disk is mounted noexec"
+            raise PermissionError(errno.EACCES, told, program)
         raise FileNotFoundError(errno.ENOENT, "there is no such program on this host", program)
 
 

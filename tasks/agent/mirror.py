@@ -8,7 +8,7 @@ import os
 
 from .place import replace
 from .problem import Problem
-from .repo import Repo, last_line
+from .repo import Repo, git_lacking, git_version, last_line
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ HARMLESS = (
 )
 """What old histories hold and no harm comes of (git-fsck(1), fsck message ids): reported, not refused."""
 
+NOEXEC = "%s is mounted noexec, so the hook that guards it cannot run: mount it with exec, or choose another path"
 HOOK = """#!/bin/sh
 # Skein's, version 1. `fab setup` writes it anew: changes do not last.
 # Releases and their tags are made once and never moved; the ledger only grows; nothing else has a place here.
@@ -79,16 +80,21 @@ def make_mirror(wire: Wire, request: Json) -> Json:
     """
     path, app = os.path.expanduser(request["path"]), request.get("app", "")
     repo, changed = Repo(wire, path), []
+    lack = git_lacking(git_version(wire))
+    if lack:
+        raise Problem(*lack)
     os.makedirs(path, exist_ok=True)
     with held(path):
         is_new = not os.listdir(path) or os.path.exists(os.path.join(path, MAKING))
         if is_new:
             _make(repo)
         refuse_foreign(repo, app)
-        changed += ["set %s" % name for name in _adjust(repo, app)]
         if not has_hook(path):
             _write_hook(path)
             changed.append("wrote the update hook")
+        if not os.access(os.path.join(path, "hooks", "update"), os.X_OK):
+            raise Problem("noexec", NOEXEC % path)  # before it is marked as a mirror, so that nobody pushes to it
+        changed += ["set %s" % name for name in _adjust(repo, app)]
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(path, MAKING))
     return {"changed": ["made the bare repository %s" % path] if is_new else changed}
@@ -181,7 +187,7 @@ def look_at_mirror(wire: Wire, request: Json) -> Json:
     troubles = (
         ("writable", _not_ours(path)),
         ("settings", "%s: run fab setup" % ", ".join(wrong) if wrong else ""),
-        ("hook", "" if has_hook(path) else "the update hook is missing or changed: run fab setup"),
+        ("hook", _unguarded(path)),
         ("sound", _unsound(repo, request["timeout_s"])),
         ("space", "%d bytes and %d inodes are free: free some" % (free_bytes, free_inodes) if lacks else ""),
     )
@@ -218,9 +224,18 @@ def _write_hook(path: str) -> None:
     replace(hook, hook + ".skein-new", HOOK.encode("ascii"), 0o755)
 
 
+def _unguarded(path: str) -> str:
+    """Return why pushes would pass by the update hook: git leaves out one that it may not execute."""
+    if not has_hook(path):
+        return "the update hook is missing or changed: run fab setup"
+    return "" if os.access(os.path.join(path, "hooks", "update"), os.X_OK) else NOEXEC % path
+
+
 def _not_ours(path: str) -> str:
     """Return why this user cannot be the one who pushes; git takes no orders in another user's repository."""
     for name in (path, os.path.join(path, "objects"), os.path.join(path, "refs")):
+        if os.path.exists(name) and os.statvfs(name).f_flag & os.ST_RDONLY:
+            return "%s is mounted read-only: nothing can be pushed to it" % name
         if not os.access(name, os.W_OK | os.X_OK):
             return "%s cannot be written by this user: chown it" % name
     owner = os.stat(path).st_uid

@@ -12,7 +12,7 @@ from .fetch import URL, spread, talk
 from .place import ID, Place
 from .problem import Problem, explain
 from .record import read_record
-from .repo import Repo, git_version, too_old
+from .repo import Repo, git_lacking, git_version
 from .stage import read_manifest
 from .state import State, live_stack, refuse_newer
 from .trees import compare
@@ -40,10 +40,9 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
     except OSError as error:
         problems.append({"code": "os-error", "message": str(explain(error))})
     version = git_version(wire)
-    if version is None:
-        problems.append({"code": "no-git", "message": "git is not installed on this host: install git 2.25 or newer"})
-    elif too_old(version):
-        problems.append({"code": "old-git", "message": "git %s is too old: install git 2.25 or newer" % version})
+    lack = git_lacking(version)
+    if lack:
+        problems.append({"code": lack[0], "message": lack[1]})
     disk = os.statvfs(existing(place.root))
     history = state.lived() if state else []
     newest: Json = next((record for record in reversed(history) if record["id"] == current), {})
@@ -139,14 +138,15 @@ def check(wire: Wire, place: Place, request: Json) -> Json:
     """
     found = probe(wire, place, request)
     findings = [finding(problem["code"], problem["message"]) for problem in found["problems"]]
+    ours = (place.releases, place.own, place.tmp, place.repo)
     for what, path in (("deploy_to", place.root), ("link", os.path.dirname(place.link))):
         base = existing(path)
         if what == "link" and base != path != place.root:
             findings.append(finding(what, "the directory %s does not exist: make it, or set targets.link" % path))
             continue
-        good = os.path.isdir(base) and os.access(base, os.W_OK | os.X_OK)
-        told = "%s cannot be written by this user: run fab setup, or chown it" % base
-        findings.append(finding(what, "" if good else told, "can be written"))
+        within = ours if what == "deploy_to" else ()
+        troubles = [closed(each) for each in (base, *filter(os.path.lexists, within))]
+        findings.append(finding(what, next(filter(None, troubles), ""), "can be written"))
     for name in request["linked_files"]:
         path = os.path.join(place.shared, name)
         told = "" if os.path.isfile(path) else "%s is missing: put it there before the deploy" % path
@@ -157,6 +157,15 @@ def check(wire: Wire, place: Place, request: Json) -> Json:
         trouble = unreadable(repo, mirror["url"])
         findings.append(finding("mirror " + mirror["name"], trouble, "can be read"))
     return {"findings": findings, "probe": found}
+
+
+def closed(path: str) -> str:
+    """Return why this user cannot write in a directory; nothing where he can."""
+    if os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK):
+        return ""
+    if os.path.exists(path) and os.statvfs(path).f_flag & os.ST_RDONLY:
+        return "%s is on a file system that is mounted read-only" % path
+    return "%s cannot be written by this user: run fab setup --user root, or chown it" % path
 
 
 def unreadable(repo: Repo, url: str) -> str:

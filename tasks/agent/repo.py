@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .wire import Wire
 
 OLDEST_GIT = (2, 25)
+NO_GIT = "git is not installed on this host: install git 2.25 or newer"
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
 OBJECT_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 READY = "skein-ready"
@@ -84,7 +85,7 @@ class Repo:
         try:
             return run(self.wire, words, environment=variables, **options)
         except FileNotFoundError as error:
-            raise Problem("no-git", "git is not installed on this host: install git 2.25 or newer") from error
+            raise Problem("no-git", NO_GIT) from error
 
     def must(self, *arguments: str, **options: Any) -> bytes:
         """Run git and return its output; raise Problem where it fails."""
@@ -201,6 +202,10 @@ def git_version(wire: Wire) -> Optional[str]:
     return output.decode("ascii", "replace").replace("git version", "").strip()
 
 
-def too_old(version: str) -> bool:
-    """Tell whether a version of git lacks what Skein needs."""
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2]) < OLDEST_GIT
+def git_lacking(version: Optional[str]) -> Optional[Tuple[str, str]]:
+    """Return code and message where this host's git, by its version, lacks what Skein needs."""
+    if version is None:
+        return "no-git", NO_GIT
+    if tuple(int(number) for number in re.findall(r"\d+", version)[:2]) < OLDEST_GIT:
+        return "old-git", "git %s is too old: install git 2.25 or newer" % version
+    return None

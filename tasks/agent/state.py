@@ -151,8 +151,18 @@ def _unpaired(place: Place) -> Iterator[str]:
     for folder in (place.manifests, place.records):
         for name in _names(folder):
             identity = name[:-5]
-            if name.endswith(".json") and ID.match(identity) and not place.stands(identity):
+            if name.endswith(".json") and ID.match(identity) and _is_gone(place.where(identity)):
                 yield os.path.join(folder, name)
+
+
+def _is_gone(path: str) -> bool:
+    """Tell whether no directory is there; one that cannot be seen counts as there."""
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
 
 
 def _unused_links(place: Place) -> Iterator[str]:

@@ -199,6 +199,23 @@ def test_sweep_removes_ours_and_nothing_else(place: Place) -> None:
     assert os.path.exists(place.manifest(A))
 
 
+def test_releases_that_cannot_be_seen_keep_their_manifests(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = "20261122T101500Z-0001-aaaaaaa"
+    standing(place, identity)
+    see = os.stat
+
+    def refuse(path: str, **options: Any) -> os.stat_result:
+        if str(path).startswith(place.releases + "/"):
+            raise PermissionError(13, "Permission denied", path)
+        return see(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.stat", refuse)
+        patch.setattr("os.lstat", lambda path, **options: refuse(path, follow_symlinks=False, **options))
+        sweep(place)
+    assert os.path.exists(place.manifest(identity))
+
+
 def test_what_cannot_be_swept_does_not_keep_the_rest_from_going(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "foreign", "z"):
         Path(place.tmp, name).touch()

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from tasks.agent.fetch import REF, URL
-from tasks.agent.repo import is_disk_full, last_line, too_old
+from tasks.agent.repo import git_lacking, is_disk_full, last_line
 from tasks.agent.route import NEVER, connect_time, nearest
 
 TIMES = {"slow": 0.3, "quick": 0.1, "down": NEVER, "same": 0.1}
@@ -102,4 +102,4 @@ def test_a_full_disk_and_a_full_quota_are_the_same() -> None:
     ("version", "old"), [("2.39.5", False), ("2.25.1", False), ("2.24.9", True), ("1.99", True), ("", True)]
 )
 def test_git_before_2_25_is_too_old(version: str, old: bool) -> None:
-    assert too_old(version) is old
+    assert (git_lacking(version) is not None) is old

@@ -72,6 +72,12 @@ def test_a_program_that_is_not_there_is_a_missing_file_however_it_is_started(tmp
             children.run(Wire(), [name], directory=str(tmp_path))
 
 
+def test_a_program_that_may_not_be_executed_is_told_as_that(tmp_path: Path) -> None:
+    (tmp_path / "script").write_text("#!/bin/sh\n")
+    with pytest.raises(PermissionError, match="may not be executed"):
+        children.run(Wire(), ["./script"], directory=str(tmp_path))
+
+
 @pytest.mark.parametrize(("limits", "code"), [({"timeout_s": 0.2}, "timeout"), ({"stall_s": 0.2}, "stalled")])
 def test_a_program_past_its_deadline_is_killed_with_its_whole_group(
     tmp_path: Path, limits: dict[str, float], code: str
