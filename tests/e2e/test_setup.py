@@ -427,6 +427,41 @@ def test_an_unrestricted_line_of_the_same_key_is_named(operator: Operator) -> No
     assert len(lab.path("web-01", KEYS).read_text().splitlines()) == 1
 
 
+def test_one_restricted_key_for_two_environments_is_refused_and_named(operator: Operator, site: Site) -> None:
+    lab, key = operator.lab, restrict(operator)
+    other = Operator(lab, "live", "/srv/www")
+    other.deploy_to = "/srv/other"
+    other.configure(groups=THREE)
+    for target in lab.targets:
+        with lab.path(target, KEYS).open("a") as file:
+            file.write(lab.path("server-1", f"{HOME}/.ssh/id_ed25519.pub").read_text())
+    before = lab.path("web-01", KEYS).read_bytes()
+    trouble = setup(other, "--restrict", f"{key}.pub", code=5).json["targets"]["web-01"]["troubles"]
+    assert "is let in there as skein-gate:www:prod:" in trouble[0]
+    assert "use another key" in trouble[0]
+    assert lab.path("web-01", KEYS).read_bytes() == before
+    operator.configure(groups=THREE, ssh={"identity_file": key})
+    operator.deploy()
+    operator.assert_serves(site.files_at(site.commits[0]))
+
+
+def test_a_skein_that_set_up_has_not_approved_is_told_to_run_set_up(operator: Operator, site: Site) -> None:
+    lab, key = operator.lab, restrict(operator)
+    approved = operator.path("web-02", ".skein/gate.json")
+    approved.write_text(approved.read_text().replace('"agent": "', '"agent": "0'))
+    operator.configure(groups=THREE, ssh={"identity_file": key})
+    for told in (operator.deploy(code=5).reasons, operator.status(code=6).reasons):
+        assert list(told) == ["web-02"]
+        assert "has not approved this Skein's agent here: run fab setup" in told["web-02"]
+    with lab.path("web-02", KEYS).open("a") as file:
+        file.write(lab.path("server-1", f"{HOME}/.ssh/id_ed25519.pub").read_text())
+    operator.configure(groups=THREE)
+    setup(operator, "--only", "web-02")
+    operator.configure(groups=THREE, ssh={"identity_file": key})
+    operator.deploy()
+    operator.assert_serves(site.files_at(site.commits[0]))
+
+
 @pytest.mark.parametrize("name", ["a b's.git", 'it"s $(id) \\100%h.git'])
 def test_a_mirror_path_of_any_kind_is_let_in_to(operator: Operator, site: Site, name: str) -> None:
     operator.mirror_path = f"/srv/git/{name}"
