@@ -54,7 +54,7 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
         "history": history[-HISTORY_SHOWN:],
         "turn": state.turn if state else 0,
         "releases": releases(place),
-        "adopted": {name: record["what"] for name, record in place.adoptions().items() if place.stands(name)},
+        "adopted": adopted(place),
         "free_bytes": disk.f_bavail * disk.f_frsize,
         "free_inodes": disk.f_favail if disk.f_files else UNCOUNTED,
         "clock": time.time(),
@@ -111,6 +111,13 @@ def releases(place: Place) -> Dict[str, Json]:
                 if manifest:
                     found[name] = {key: manifest[key] for key in ("commit", "source_commit", "tree", "number")}
     return found
+
+
+def adopted(place: Place) -> Dict[str, str]:
+    """Return {id: what it was} of the releases that were adopted and stand here; what cannot be read is a problem."""
+    with contextlib.suppress(OSError, Problem):
+        return {name: record["what"] for name, record in place.adoptions().items() if place.stands(name)}
+    return {}
 
 
 def existing(path: str) -> str:

@@ -11,8 +11,7 @@ import os
 import stat
 import time
 
-from .keys import replace
-from .place import FORMAT
+from .place import FORMAT, replace
 from .trees import DIRECTORY, wrong
 
 TYPE_CHECKING = False  # so that no host imports typing

@@ -160,6 +160,7 @@ def test_prune_leaves_the_agent_that_a_gate_runs(host: Host) -> None:
 def deliver(agent: Agent, made: Made, **changed: object) -> dict[str, Any]:
     fields: dict[str, object] = {"id": made.id, "number": made.number, "commit": made.commit, "tree": made.tree}
     fields |= {"source_commit": made.commit, "linked_dirs": [], "linked_files": [], "timeout_s": 20}
+    fields |= {"reuse_after": None, "full": False}
     return agent.ask("stage", **{**fields, **changed})
 
 
