@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TAIL = 4096
 LOOK_S = 0.25
+BRIEF_S = 60.0  # what may take no longer than that ends soon enough by itself when we are killed
 SETPRIV = "/usr/bin/setpriv"
 GROUP_GONE_S = 1.0
 _lock_descriptor: Optional[int] = None
@@ -37,7 +38,7 @@ def run(
     arguments: Sequence[str],
     directory: Optional[str] = None,
     environment: Optional[Dict[str, str]] = None,
-    timeout_s: float = 60.0,
+    timeout_s: float = BRIEF_S,
     stall_s: Optional[float] = None,
     foreign: bool = False,
     watch: Optional[Callable[[int, bytes], None]] = None,
@@ -55,7 +56,7 @@ def run(
     find(arguments[0], directory, (os.environ if environment is None else environment).get("PATH", os.defpath))
     source = _readable(stdin) if stdin else subprocess.DEVNULL
     child = subprocess.Popen(
-        [*guard(), *arguments],
+        [*(guard() if timeout_s > BRIEF_S else ()), *arguments],
         stdin=source,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

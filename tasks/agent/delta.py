@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from .children import BRIEF_S
 from .failpoints import failpoint
 from .place import replace
 from .problem import Problem
@@ -33,12 +34,13 @@ def apply(repo: Repo, request: Json, there: Dict[str, str]) -> Optional[str]:
         return "the release that the delta builds on is not here"
     few = int.from_bytes(pack[8:12], "big") <= LOOSE_MOST
     words = ("unpack-objects", "-q") if few else ("index-pack", "--stdin", "--fix-thin")
+    timeout_s = BRIEF_S if few else APPLY_S
     try:
-        repo.must(*words, stdin=pack, timeout_s=APPLY_S)
+        repo.must(*words, stdin=pack, timeout_s=timeout_s)
         failpoint("agent.delta.unpacked")
         _end_history_at(repo, commit)
         known = ["^" + request["base_commit"]] if base else []
-        repo.must("rev-list", "--objects", "--quiet", commit, *known, timeout_s=APPLY_S)
+        repo.must("rev-list", "--objects", "--quiet", commit, *known, timeout_s=timeout_s)
         failpoint("agent.delta.checked")
         repo.must("update-ref", "--no-deref", request["ref"], commit)
     except Problem as problem:

@@ -34,7 +34,7 @@ def need_room(repo: Repo, blobs: Sequence[bytes]) -> int:
     """
     disk = os.statvfs(os.path.dirname(repo.path))
     words = ("cat-file", "--batch-check=%(objectsize)")
-    told = repo.must(*words, stdin=b"\n".join([*blobs, b""]), timeout_s=300).split() if blobs else []
+    told = repo.must(*words, stdin=b"\n".join([*blobs, b""]), timeout_s=60).split() if blobs else []
     sizes = [int(size) for size in told if size.isdigit()]
     block = disk.f_frsize
     wanted = sum(-(-size // block) * block for size in sizes)

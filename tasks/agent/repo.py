@@ -151,7 +151,7 @@ class Repo:
             return dict(self.entries(new))
         if not OBJECT_ID.match(old) or not OBJECT_ID.match(new):
             raise Problem("bad-request", "malformed tree")
-        raw = self.must("diff-tree", "-r", "-z", "--no-renames", old, new, timeout_s=300).split(b"\0")[:-1]
+        raw = self.must("diff-tree", "-r", "-z", "--no-renames", old, new).split(b"\0")[:-1]
         changes: Changes = {}
         for about, path in zip(raw[::2], raw[1::2]):
             _, mode, _, identity, kind = about.split(b" ")
