@@ -5,6 +5,8 @@
     │   ├── ConfigError        2   ... with all problems listed
     │   └── LabError           2   the lab cannot be had, or cannot do what was asked
     ├── RepositoryError        3   source, tag, hub or mirrors
+    │   ├── LedgerError        3   the ledger is not as it must be
+    │   └── OvertakenError     3   somebody else was quicker to append to the ledger: read it and decide again
     ├── LockedError            4   somebody else is deploying
     ├── TooManyFailedError     5   too many targets failed before the barrier: nothing changed
     ├── CheckFailedError       6   check, verify or status found something wrong
@@ -47,6 +49,14 @@ class RepositoryError(SkeinError):
     """The source repository, a tag, the hub or a mirror is not as it must be."""
 
     exit_code = 3
+
+
+class LedgerError(RepositoryError):
+    """The ledger was edited, lost records, or is of a newer format; the message says where and what to do."""
+
+
+class OvertakenError(RepositoryError):
+    """The ledger grew since it was read: what was decided on its old end does not count."""
 
 
 class LockedError(SkeinError):

@@ -141,6 +141,31 @@ class Retained(Fact):
     removed: tuple[Text, ...]
 
 
+class Held(Fact):
+    """Whether the environment's lock is ours, and what its holder wrote of himself."""
+
+    held: bool
+    who: Text
+    since: Text
+    why: Text
+
+
+class BrokenHold(Fact):
+    """Whether a lock was taken from somebody, and what he wrote of himself."""
+
+    broken: bool
+    who: Text
+    since: Text
+    why: Text
+
+
+class Difference(Fact):
+    """What files differ between two releases: counts by kind, and the first names of each."""
+
+    counts: dict[Text, Count]
+    names: dict[Text, tuple[Text, ...]]
+
+
 class Synced(Fact):
     """What a mirror was brought, what stands there for another object, and what it has besides: refs."""
 
