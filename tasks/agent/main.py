@@ -12,9 +12,11 @@ from . import failpoints
 from .adopt import adopt, give_back
 from .adoption import adoption
 from .children import inherit
+from .difference import difference
 from .fetch import fetch
 from .flip import after_flip, arm, confirm, flip, revert
 from .growth import retain
+from .hold import break_hold, hold, let_go
 from .install import install, is_whole
 from .keys import admit_gate, authorize
 from .mirror import look_at_mirror, make_mirror
@@ -59,7 +61,15 @@ WORKING: Dict[str, Verb] = {
 SETTING_UP: Dict[str, Verb] = {"prepare": prepare, "share": share, "adopt": adopt, "give_back": give_back}
 """What needs the lock as well, and is never done with a restricted key."""
 
-ON_MIRRORS: Dict[str, MirrorVerb] = {"mirror": make_mirror, "mirror_look": look_at_mirror, "retain": retain}
+ON_MIRRORS: Dict[str, MirrorVerb] = {
+    "mirror": make_mirror,
+    "mirror_look": look_at_mirror,
+    "retain": retain,
+    "hold": hold,
+    "let_go": let_go,
+    "break_hold": break_hold,
+    "difference": difference,
+}
 """What is done to a repository that is named by its path, on a machine that is no target."""
 
 KEYS: Dict[str, MirrorVerb] = {"authorize": authorize, "admit_gate": admit_gate}

@@ -9,14 +9,13 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..agent.mirror import FORMAT
 from ..core.errors import RepositoryError
 from ..core.release import OBJECT_ID
 from ..core.text import printable
 from .repository import Outcome, Repository, reason
-from .source import Source
 from .wire import Wire
 
 PUSH = re.compile(r"(?P<object>[0-9a-f]{40}|[0-9a-f]{64}):(?P<ref>refs/[A-Za-z0-9._/-]+)")
@@ -29,6 +28,12 @@ NOT_FOUND = 127
 FOREIGN = 78
 """What we have the shell end with where another repository stands; EX_CONFIG of sysexits.h."""
 GUARDED = "{}; case $? in 0) exec {} ;; 127) exit 127 ;; *) exit 78 ;; esac"
+
+
+class Operators(Protocol):
+    """What has the operator's own repository, between which and mirrors everything travels."""
+
+    private: Repository
 
 
 class Mirror:
@@ -60,7 +65,7 @@ class Mirror:
                 found[ref] = oid
         return found
 
-    def push(self, source: Source, refspecs: Sequence[str], deadline_s: float) -> None:
+    def push(self, source: Operators, refspecs: Sequence[str], deadline_s: float) -> None:
         """Bring objects and refs, all refs or none, and look afterwards that they are there.
 
         Each refspec is ``<object id>:<full ref>``. Nothing is ever forced; a release or a tag that stands there with
@@ -77,7 +82,7 @@ class Mirror:
             if lacking:
                 raise RepositoryError(f"{self.where} took the push and has not {', '.join(lacking)}: look at its hooks")
 
-    def fetch(self, source: Source, refspecs: Sequence[str], deadline_s: float) -> None:
+    def fetch(self, source: Operators, refspecs: Sequence[str], deadline_s: float) -> None:
         """Bring what the mirror has into the source's private repository, never over another ref's object.
 
         Each refspec is ``<object id or full ref>:<full ref under refs/skein/>``. Raise RepositoryError.
@@ -86,6 +91,15 @@ class Mirror:
             _checked(FETCH, spec)
         options = ("--atomic", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
         self._talk(source.private, ("fetch", "--quiet", *options), tuple(refspecs), deadline_s)
+
+    def extend(self, source: Operators, ref: str, commit: str, deadline_s: float) -> None:
+        """Move a ref forward to a commit that descends from where it stands; raise RepositoryError where it does not.
+
+        Of several who extend one state of a ref, one succeeds: the mirror compares and swaps (git-receive-pack(1)).
+        """
+        _checked(PUSH, f"{commit}:{ref}")
+        options = ("--no-verify", "--porcelain", "--no-follow-tags", "--recurse-submodules=no")
+        self._talk(source.private, ("push", *options), (f"{commit}:{ref}",), deadline_s)
 
     def cancel(self) -> None:
         """End what is under way in other threads, now, with a RepositoryError there; the mirror is of no use after."""
@@ -186,7 +200,7 @@ class Mirror:
 
 def push_all(
     mirrors: Sequence[Mirror],
-    source: Source,
+    source: Operators,
     refspecs: Sequence[str],
     deadline_s: float,
     more: Mapping[str, Sequence[str]] | None = None,

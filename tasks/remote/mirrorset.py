@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel
 
+from ..agent.difference import difference
 from ..agent.growth import retain
+from ..agent.hold import break_hold, hold, let_go
 from ..agent.mirror import look_at_mirror, make_mirror
 from ..agent.problem import Problem, explain
 from ..agent.wire import Wire
-from ..core.config import MirrorConfig, Settings
+from ..core.config import Settings
 from ..core.errors import HostError, RepositoryError, SkeinError, UsageError
 from ..core.facts import Changed, Finding, MirrorState, Retained, Synced
 from ..core.requests import QUICK_S, Request
 from .fleet import Fleet
-from .mirrors import Mirror, push_all
+from .mirrors import Mirror, Operators, push_all
+from .once import Once
 from .source import Source
 
 if TYPE_CHECKING:
@@ -33,6 +36,10 @@ HERE: Mapping[str, Callable[[Wire, Json], Json]] = {
     "mirror": make_mirror,
     "mirror_look": look_at_mirror,
     "retain": retain,
+    "hold": hold,
+    "let_go": let_go,
+    "break_hold": break_hold,
+    "difference": difference,
 }
 AT_ONCE = 1000
 """Refs in one push: a command line has its limits."""
@@ -47,12 +54,47 @@ class MirrorSet:
     def __init__(self, settings: Settings, fleet: Fleet, source: Callable[[], Source]) -> None:
         self._settings, self._fleet, self._source = settings, fleet, source
         self._deadline_s = settings.targets.stage_timeout
+        self._each = Once(self._open)
 
     @cached_property
     def _opened(self) -> dict[str, Mirror | RepositoryError]:
-        mirrors = self._settings.mirrors
-        with ThreadPoolExecutor(max_workers=len(mirrors)) as pool:
-            return dict(zip([mirror.name for mirror in mirrors], pool.map(self._open, mirrors), strict=True))
+        with ThreadPoolExecutor(max_workers=len(self.names)) as pool:
+            return dict(zip(self.names, pool.map(self._each.get, self.names), strict=True))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the mirrors are called, the hub first."""
+        return tuple(mirror.name for mirror in self._settings.mirrors)
+
+    def one(self, name: str) -> Mirror:
+        """Return one mirror, opened without a look at the others; raise RepositoryError where it is out of reach."""
+        mirror = self._each.get(name)
+        if isinstance(mirror, RepositoryError):
+            raise mirror
+        return mirror
+
+    def ask_one(
+        self, name: str, verb: str, fields: Mapping[str, object], reply: type[M], timeout_s: float = QUICK_S
+    ) -> M:
+        """Ask the agent on one mirror; raise RepositoryError with its reason where it does not answer."""
+        answer = self._ask(verb, fields, reply, timeout_s, (name,))[name]
+        if isinstance(answer, SkeinError):
+            raise RepositoryError(f"mirror {name}: {answer}")
+        return answer
+
+    def extend(self, names: Iterable[str], store: Operators, ref: str, commit: str) -> dict[str, RepositoryError]:
+        """Move a ref forward on mirrors side by side; return those that failed."""
+
+        def extend(name: str) -> RepositoryError | None:
+            try:
+                self.one(name).extend(store, ref, commit, self._deadline_s)
+            except RepositoryError as error:
+                return error
+            return None
+
+        each = tuple(names)
+        with ThreadPoolExecutor(max_workers=max(1, len(each))) as pool:
+            return {name: error for name, error in zip(each, pool.map(extend, each), strict=True) if error}
 
     def hub_refs(self, prefix: str) -> dict[str, str]:
         """Return the hub's refs below ``prefix``; raise RepositoryError where it cannot say."""
@@ -200,21 +242,27 @@ class MirrorSet:
         return missed
 
     def _ask(
-        self, verb: str, fields: Mapping[str, object], reply: type[M], timeout_s: float
+        self,
+        verb: str,
+        fields: Mapping[str, object],
+        reply: type[M],
+        timeout_s: float,
+        names: Sequence[str] | None = None,
     ) -> dict[str, M | SkeinError]:
         """Ask the agent on every mirror, or here for mirrors on this machine; return the answers in order."""
         app = self._settings.app.name
+        asked = [mirror for mirror in self._settings.mirrors if names is None or mirror.name in names]
         orders = {
-            mirror.name: (Request(verb, {"path": mirror.path, "app": app, **fields}, timeout_s),)
-            for mirror in self._settings.mirrors
+            mirror.name: (Request(verb, {"path": mirror.path, "app": app, **fields}, timeout_s),) for mirror in asked
         }
-        there = {mirror.name for mirror in self._settings.mirrors if mirror.server}
+        there = {mirror.name for mirror in asked if mirror.server}
         answers = self._fleet.ask({name: orders[name] for name in there}, reply)
         return {
             name: answers[name] if name in there else _ask_here(request, reply) for name, (request,) in orders.items()
         }
 
-    def _open(self, mirror: MirrorConfig) -> Mirror | RepositoryError:
+    def _open(self, name: str) -> Mirror | RepositoryError:
+        mirror = next(each for each in self._settings.mirrors if each.name == name)
         app = self._settings.app.name
         if mirror.server is None:
             return Mirror(mirror.name, os.path.expanduser(mirror.path), None, app)

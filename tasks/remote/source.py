@@ -8,7 +8,6 @@ and one that is lost or broken is made anew.
 from __future__ import annotations
 
 import difflib
-import fcntl
 import hashlib
 import os
 import re
@@ -18,13 +17,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from ..core.errors import RepositoryError, UsageError
 from ..core.release import ID, Release, check_ref, release_id, release_ref
 from ..core.text import printable
 from . import chain
-from .repository import Repository, open_private, reason, some
+from .repository import Repository, reason, some
+from .store import Store
 from .worktree import discover, entries, uncommitted
 
 
@@ -50,7 +50,7 @@ class Source:
         self._operator, self._branch, self._signing_key = operator, branch, signing_key
         self._subdir = _inner_path(subdir)
         self._origin: Repository | None = None
-        self._lock: IO[bytes] | None = None
+        self._store: Store | None = None
 
     def __enter__(self) -> Self:
         if not self.path.is_dir():
@@ -58,22 +58,12 @@ class Source:
         if "\n" in str(self.path):
             raise RepositoryError(f"{printable(str(self.path))}: a path with a line break in it cannot be a source")
         self._origin, objects, object_format = discover(self.path)
-        self.git_dir.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = self.git_dir.with_suffix(".lock").open("ab")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            open_private(self.git_dir, objects, object_format)
-        except BlockingIOError:
-            pass  # another process has it open, and saw to it that it is sound
-        except BaseException:
-            self._lock.close()
-            raise
-        fcntl.flock(self._lock, fcntl.LOCK_SH)
+        self._store = Store(self.git_dir, objects, object_format).__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._lock:
-            self._lock.close()
+        if self._store:
+            self._store.__exit__(kind, error, at)
 
     def resolve(self, ref: str | None) -> str:
         """Return the object id of the commit that ``ref`` names, or the configured branch where it is None.

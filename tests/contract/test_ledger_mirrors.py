@@ -1,0 +1,280 @@
+"""The ledger on real mirrors: appended by whoever is first, proved when read, kept by every mirror, remembered here."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from agent_host import git
+from ledger_records import decided, ended, oid
+
+from tasks.agent import hold as holding
+from tasks.agent.mirror import make_mirror
+from tasks.agent.wire import Wire
+from tasks.core.config import parse
+from tasks.core.errors import LedgerError, OvertakenError, RepositoryError
+from tasks.core.history import Chain
+from tasks.core.ledger import Decided, Ended
+from tasks.remote.fleet import Fleet
+from tasks.remote.ledger import Book
+from tasks.remote.memory import Memory
+from tasks.remote.mirrorset import MirrorSet
+from tasks.remote.repository import Repository
+from tasks.remote.source import Source
+from tasks.remote.store import Store
+
+REF = "refs/skein/ledger/prod"
+TOML = """
+[app]
+name = "www"
+[source]
+path = "/srv/www"
+{mirrors}
+[targets]
+deploy_to = "/srv/app"
+[targets.groups.web]
+hosts = ["web-[1-3]"]
+"""
+
+
+class Operators:
+    """Operators with a state and a cache each, at the same mirrors on this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.mirrors = [root / "hub.git", root / "other.git"]
+        for path in self.mirrors:
+            make_mirror(Wire(), {"path": str(path), "app": "www"})
+        tables = "".join(f'[[mirrors]]\npath = "{path}"\nurl = "file://{path}"\n' for path in self.mirrors)
+        self.settings = parse(TOML.format(mirrors=tables), "prod", "prod.toml")
+        self._stores: list[Store] = []
+
+    def book(self, name: str = "ann", *, anew: bool = False) -> Book:
+        fleet = cast(Fleet, Nobody())
+        mirrors = MirrorSet(self.settings, fleet, lambda: cast(Source, None))
+        store = Store(self.root / name / "ledger.git").__enter__()
+        self._stores.append(store)
+        memory = Memory(self.root / name / "ledger.json")
+        return Book("prod", mirrors, lambda: store, memory, f"{name}@laptop", anew=anew)
+
+    def head(self, place: int = 0) -> str:
+        return git("for-each-ref", "--format=%(objectname)", REF, cwd=self.mirrors[place])
+
+    def move(self, commit: str) -> None:
+        """Put the hub's ledger somewhere, as only somebody on the hub itself can."""
+        git("update-ref", REF, commit, cwd=self.mirrors[0])
+
+    def close(self) -> None:
+        for store in self._stores:
+            store.__exit__(None, None, None)
+
+
+class Nobody:
+    """A fleet of no hosts."""
+
+    def ask(self, requests: dict[str, Any], reply: type[Any]) -> dict[str, Any]:
+        assert not requests
+        return {}
+
+
+@pytest.fixture
+def operators(tmp_path: Path) -> Iterator[Operators]:
+    made = Operators(tmp_path)
+    yield made
+    made.close()
+    holding._held.clear()
+
+
+def grown(book: Book, *records: Decided | Ended) -> Chain:
+    return book.append(book.read(), records)
+
+
+FIRST = (decided(1, 1, 1), ended(2, 1, 1))
+
+
+def test_what_was_appended_is_read_by_another_operator(operators: Operators) -> None:
+    assert operators.book().read() == Chain()
+    chain = grown(operators.book(), *FIRST)
+    assert operators.book("bob").read() == chain
+    assert [link.record for link in chain.links] == [*reversed(FIRST)]
+    assert git("log", "--format=%an %s", operators.head(), cwd=operators.mirrors[0]).splitlines() == [
+        "ann@laptop 2 outcome, turn 1",
+        "ann@laptop 1 deploy, turn 1",
+    ]
+
+
+def test_of_two_who_decide_on_the_same_end_one_is_told_to_decide_again(operators: Operators) -> None:
+    ann, bob = operators.book("ann"), operators.book("bob")
+    old = ann.read()
+    assert bob.read() == old
+    chain = ann.append(old, FIRST)
+    with pytest.raises(OvertakenError):
+        bob.append(old, [decided(1, 1, 2)])
+    assert bob.read() == chain
+
+
+def test_ten_writers_at_once_each_get_their_number_and_none_is_lost(operators: Operators) -> None:
+    names = [f"op-{number}" for number in range(10)]
+    books = [operators.book(name) for name in names]
+    lost: list[BaseException] = []
+
+    def write(book: Book, name: str) -> None:
+        try:
+            while True:
+                chain = book.read()
+                record = decided(chain.number + 1, chain.turn + 1, 1, by=name)
+                try:
+                    book.append(chain, [record])
+                except OvertakenError:
+                    continue
+                return
+        except BaseException as error:  # noqa: BLE001 - shown below
+            lost.append(error)
+
+    threads = [threading.Thread(target=write, args=each) for each in zip(books, names, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert lost == []
+    chain = operators.book("reader").read()
+    assert [record.number for record in chain.records] == list(range(10, 0, -1))
+    assert sorted(record.by for record in chain.records) == names
+
+
+def test_the_hub_lets_nobody_rewrite_or_delete_a_ledger(operators: Operators) -> None:
+    chain = grown(operators.book(), *FIRST)
+    older = chain.links[1].commit
+    for spec in (f"+{older}:{REF}", f":{REF}"):
+        words = ["git", "push", "-q", str(operators.mirrors[0]), spec]
+        done = subprocess.run(words, cwd=operators.root / "ann/ledger.git", capture_output=True, check=False)
+        assert done.returncode, spec
+    assert operators.head() == chain.head
+
+
+def test_an_answer_that_was_lost_is_looked_for(operators: Operators, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.remote.mirrors import Mirror
+
+    extend = Mirror.extend
+
+    def cut(*arguments: Any) -> None:
+        extend(*arguments)
+        raise RepositoryError("the link was cut")
+
+    monkeypatch.setattr(Mirror, "extend", cut)
+    assert grown(operators.book(), *FIRST).head == operators.head()
+
+
+def test_mirrors_get_the_whole_ledger_whatever_they_missed(operators: Operators) -> None:
+    book = operators.book()
+    grown(book, *FIRST)
+    hidden = operators.mirrors[1].rename(operators.root / "away")
+    (name,) = book.spread(grown(book, decided(3, 2, 2)))
+    assert name == book._mirrors.names[1]
+    hidden.rename(operators.mirrors[1])
+    assert book.spread(grown(book, ended(4, 2, 2))) == {}
+    assert operators.head(0) == operators.head(1)
+
+
+def test_a_hub_that_lost_records_is_noticed_by_who_saw_them_and_by_nobody_else(operators: Operators) -> None:
+    chain = grown(operators.book(), *FIRST)
+    operators.move(chain.links[1].commit)
+    with pytest.raises(LedgerError, match=r"truncated: it ends with record 1, and this machine saw record 2"):
+        operators.book().read()
+    assert operators.book("bob").read().number == 1
+    book = operators.book(anew=True)
+    assert grown(book, ended(2, 1, 1, code=12)).number == 2
+    assert operators.book().read().number == 2
+
+
+def test_a_ledger_written_anew_is_noticed_though_it_is_as_long(operators: Operators) -> None:
+    grown(operators.book(), *FIRST)
+    git("update-ref", "-d", REF, cwd=operators.mirrors[0])
+    grown(operators.book("mallory"), FIRST[0], ended(2, 1, 1, code=13))
+    with pytest.raises(LedgerError, match="rewritten"):
+        operators.book().read()
+
+
+def test_a_record_edited_on_the_hub_is_named(operators: Operators) -> None:
+    chain = grown(operators.book(), *FIRST)
+    hub = operators.mirrors[0]
+    blob = git("hash-object", "-w", "--stdin", data=b'{"format": 1, "kind": "outcome"}', cwd=hub)
+    tree = git("mktree", data=f"100644 blob {blob}\trecord.json\n".encode(), cwd=hub)
+    operators.move(git("commit-tree", tree, "-p", chain.links[1].commit, "-m", "x", cwd=hub))
+    with pytest.raises(LedgerError, match=rf"commit {operators.head()[:12]} is no record of Skein's"):
+        operators.book("bob").read()
+
+
+def test_any_one_mirror_alone_gives_a_copy_and_without_any_what_was_seen_is_shown(operators: Operators) -> None:
+    book = operators.book()
+    chain = grown(book, *FIRST)
+    book.spread(chain)
+    operators.mirrors[0].rename(operators.root / "no-hub")
+    copy = operators.book("laptop").copy()
+    assert (copy.chain, copy.mirror) == (chain, book._mirrors.names[1])
+    assert "no bare repository" in copy.troubles[0]
+    operators.mirrors[1].rename(operators.root / "no-mirror")
+    copy = operators.book("ann").copy()
+    assert (copy.chain, copy.mirror) == (chain, None)
+    assert copy.seen_at > 0
+    with pytest.raises(RepositoryError, match="nor was it ever seen here"):
+        operators.book("stranger").copy()
+
+
+def test_a_mirror_that_is_behind_what_was_seen_says_so(operators: Operators) -> None:
+    book = operators.book()
+    book.spread(grown(book, FIRST[0]))
+    grown(book, FIRST[1])
+    operators.mirrors[0].rename(operators.root / "no-hub")
+    assert any("record 2 was seen here before" in told for told in operators.book().copy().troubles)
+
+
+def test_records_wait_for_the_hub_in_the_operators_state(operators: Operators) -> None:
+    book = operators.book()
+    chain = grown(book, *FIRST)
+    late = decided(3, 2, 1, kind="rollback", late=True)
+    book.keep([late])
+    again = operators.book()
+    assert again.remembered().waiting == (late,)
+    assert again.copy().chain == replace(chain, waiting=(late,))
+    again.drop([late])
+    assert operators.book().remembered().waiting == ()
+
+
+def test_a_memory_that_is_damaged_is_said_and_not_overwritten(operators: Operators) -> None:
+    grown(operators.book(), *FIRST)
+    path = operators.root / "ann/ledger.json"
+    path.write_text("{")
+    with pytest.raises(RepositoryError, match=r"is damaged.*move it away"):
+        operators.book().read()
+    assert path.read_text() == "{"
+
+
+def test_a_store_that_is_broken_is_made_anew_from_the_mirrors(operators: Operators) -> None:
+    chain = grown(operators.book(), *FIRST)
+    operators.close()
+    git_dir = operators.root / "ann/ledger.git"
+    for path in (git_dir / "objects").glob("??/*"):
+        path.unlink()
+    assert operators.book().read() == chain
+
+
+def test_a_mirror_tells_what_differs_between_two_releases(operators: Operators) -> None:
+    hub = Repository(operators.mirrors[0])
+    commits = []
+    for names in (["a", "b", "c d"], ["a", "c d", "new\nline"]):
+        blobs = {name: git("hash-object", "-w", "--stdin", data=name[:1].encode(), cwd=hub.git_dir) for name in names}
+        blobs |= {"a": git("hash-object", "-w", "--stdin", data=str(len(commits)).encode(), cwd=hub.git_dir)}
+        lines = b"".join(f"100644 blob {blob}\t{name}\0".encode() for name, blob in blobs.items())
+        commits.append(git("commit-tree", git("mktree", "-z", data=lines, cwd=hub.git_dir), "-m", "x", cwd=hub.git_dir))
+    found = operators.book().difference(None, *commits, 10)
+    assert found.counts == {"added": 1, "changed": 1, "removed": 1}
+    assert found.names == {"added": ("new\nline",), "changed": ("a",), "removed": ("b",)}
+    assert operators.book().difference(None, *commits, 0).names["added"] == ()
+    with pytest.raises(RepositoryError, match="git diff-tree"):
+        operators.book().difference(None, commits[0], oid("nothing"), 10)
