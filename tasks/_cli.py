@@ -29,8 +29,16 @@ LOOKING = {
 }
 HELP = {
     **LOOKING,
-    "reason": "why, for the record on every target",
+    "reason": "why, for the ledger and the record on every target",
     "fail-limit": "how many targets may fail, 3 or 2% (default: targets.fail_limit)",
+}
+
+
+CHANGING = {
+    **HELP,
+    "wait": "seconds to wait for the environment's lock (default: 0)",
+    "new-hosts": "go on though the ledger's last record has other hosts than the configuration",
+    "lost-records": "go on though the ledger lost what was seen of it here or on a target",
 }
 
 
@@ -44,6 +52,9 @@ class Options:
     fail_limit: str | None = None
     as_json: bool = False
     transport: str | None = None
+    wait: int = 0
+    new_hosts: bool = False
+    lost_records: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import platform
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self, TypeVar
 
 from invoke.exceptions import Exit
 
 from . import _show
 from ._cli import Asked, Options, state_folder
+from ._here import cache_folder, operator, read_settings
 from ._setting_up import Logins, pinned
 from ._transports import choose
-from .core.config import Settings, choose_environment, parse
 from .core.errors import RepositoryError, UsageError
 from .core.facts import Finding
 from .core.hosts import Host, select
@@ -28,25 +26,39 @@ from .core.policy import FailPolicy, read_limit
 from .core.report import Report
 from .core.requests import Request
 from .core.text import printable
+from .core.told import Told
 from .flows.adopt import adopt
 from .flows.check import check
 from .flows.deploy import deploy
 from .flows.hands import Hands
+from .flows.locking import lock, unlock
 from .flows.mirrors import check_mirrors, sync_mirrors
+from .flows.reading import Reader
 from .flows.releasing import Releasing
 from .flows.rollback import rollback
 from .flows.status import status
+from .remote.book import open_book
 from .remote.failpoints import arm, failpoint
 from .remote.fleet import Fleet
 from .remote.interrupts import Shield
+from .remote.ledger import Book
 from .remote.mirrorset import MirrorSet
 from .remote.owning import OwningFleet
 from .remote.source import Source
 from .remote.ssh import Connector
 
-CONFIG = Path(__file__).resolve().parent.parent / "config"
 DEMO = "demo"
-CI_VARIABLES = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "BUILD_USER")
+
+
+class Found(Protocol):
+    """What a story ends with."""
+
+    @property
+    def exit_code(self) -> int: ...
+    def as_json(self) -> dict[str, object]: ...
+
+
+F = TypeVar("F", bound=Found)
 
 
 class Desk:
@@ -57,7 +69,8 @@ class Desk:
         self.progress = _show.TerminalProgress(quiet=options.as_json)
         self._failpoint = arm(os.environ)
         self._open = ExitStack()
-        self.settings = self._read_settings()
+        self.settings = read_settings(options.env)
+        self._config = self.settings.digest  # the demo listens on other ports in every run
 
     def __enter__(self) -> Self:
         if self.settings.environment == DEMO:
@@ -76,29 +89,32 @@ class Desk:
             raise UsageError("--ref and --snapshot exclude each other: a snapshot is what is on disk")
         if self.settings.environment == DEMO:
             self._prepare_demo()
-        self._end(self._deploy(ref, snapshot=snapshot))
+        self._say(self._deploy(ref, snapshot=snapshot), _show.show_report)
 
     def rollback(self, to: str | None) -> None:
         """Roll back, show the report, end with its exit code."""
-        self._end(rollback(self._hands(), to))
+        self._say(rollback(self._hands(), to), _show.show_report)
 
-    def status(self) -> None:
-        """Show what is live where."""
-        found = status(self._hands())
-        if self.options.as_json:
-            _show.show_json(found.as_json())
-        else:
-            _show.show_status(found)
-        self._exit(found.exit_code)
+    def status(self, *, live: bool) -> None:
+        """Show what is live where: as the ledger knows it, or as the targets say."""
+        found = status(self._hands()) if live else self._reader.status([host.name for host in self._selected])
+        self._say(found, _show.show_status)
+
+    def tell(self, told: Callable[[Reader], Told]) -> None:
+        """Show what the ledger tells."""
+        self._say(told(self._reader), _show.show_told)
+
+    def lock(self) -> None:
+        """Freeze the environment."""
+        self._say(lock(self._hands()), _show.show_told)
+
+    def unlock(self) -> None:
+        """End a freeze, or break a lock."""
+        self._say(unlock(self._hands()), _show.show_told)
 
     def check(self) -> None:
         """Show what would keep a deploy from working."""
-        report = check(self._hands(), self._findings_here())
-        if self.options.as_json:
-            _show.show_json(report.as_json())
-        else:
-            _show.show_check(report)
-        self._exit(report.exit_code)
+        self._say(check(self._hands(), self._findings_here()), _show.show_check)
 
     def setup(self, asked: Asked) -> None:
         """Prepare mirrors, targets and keys, and show what was changed."""
@@ -119,6 +135,13 @@ class Desk:
         elif found.added:
             for line in found.lines():
                 self.progress.say(line)
+
+    def _say(self, found: F, show: Callable[[F], None]) -> None:
+        if self.options.as_json:
+            _show.show_json(found.as_json())
+        else:
+            show(found)
+        self._exit(found.exit_code)
 
     def _show_lines(self, lines: Iterable[str], document: dict[str, object], code: int) -> None:
         if self.options.as_json:
@@ -144,19 +167,12 @@ class Desk:
             self.progress.say("the demo's first version:")
             first = self._deploy(self.demo.first_version, snapshot=False)
             if first.exit_code:
-                self._end(first)
+                self._say(first, _show.show_report)
             self.progress.say("the demo's second version:")
 
     def _deploy(self, ref: str | None, *, snapshot: bool) -> Report:
         hands = self._hands()
         return deploy(hands, Releasing(hands, self._source, self._mirrors, ref, snapshot))
-
-    def _end(self, report: Report) -> None:
-        if self.options.as_json:
-            _show.show_json(report.as_json())
-        else:
-            _show.show_report(report)
-        self._exit(report.exit_code)
 
     def _exit(self, code: int) -> None:
         if code:
@@ -185,7 +201,12 @@ class Desk:
             failpoint=failpoint,
             nonce=secrets.token_hex(4),
             by=operator(),
+            book=self._book,
             reason=printable(options.reason),
+            config=self._config,
+            wait_s=options.wait,
+            new_hosts=options.new_hosts,
+            lost_records=options.lost_records,
         )
 
     @cached_property
@@ -214,13 +235,32 @@ class Desk:
         return MirrorSet(self.settings, self._mirror_fleet, lambda: self._source)
 
     @cached_property
+    def _book(self) -> Book:
+        state = state_folder() / DEMO if self.settings.environment == DEMO else state_folder()
+        return open_book(
+            self.settings,
+            self._mirrors,
+            self._open.enter_context,
+            state / "ledger",
+            cache_folder(),
+            operator(),
+            anew=self.options.lost_records,
+        )
+
+    @property
+    def _reader(self) -> Reader:
+        settings = self.settings
+        hosts = tuple(host.name for host in settings.hosts)
+        return Reader(settings.environment, settings.mirrors[0].name, hosts, self._book, time.time)
+
+    @cached_property
     def _mirror_fleet(self) -> Fleet:
         return self._fleet([mirror.server for mirror in self.settings.mirrors if mirror.server], {}, None)
 
     @cached_property
     def _source(self) -> Source:
         source = self.settings.source
-        path, cache = Path(source.path).expanduser(), _cache() / "repositories"
+        path, cache = Path(source.path).expanduser(), cache_folder() / "repositories"
         return self._open.enter_context(
             Source(
                 path,
@@ -258,32 +298,3 @@ class Desk:
             return (source, *self._mirrors.findings())
         except RepositoryError as error:
             return (Finding(what="source", ok=False, message=str(error)),)
-
-    def _read_settings(self) -> Settings:
-        folder = Path(os.environ.get("SKEIN_CONFIG") or CONFIG)
-        available = sorted(path.stem for path in folder.glob("*.toml"))
-        name = choose_environment(available, self.options.env, os.environ.get("SKEIN_ENV"))
-        path = folder / f"{name}.toml"
-        try:
-            text = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path} cannot be read: {error}") from error
-        return parse(text, name, str(path))
-
-
-def operator() -> str:
-    """Return who is at work: SKEIN_OPERATOR, SUDO_USER, what CI says, or the login; and the machine."""
-    known = (os.environ.get(name) for name in ("SKEIN_OPERATOR", "SUDO_USER", *CI_VARIABLES))
-    who = next(filter(None, known), None) or _login()
-    return printable(f"{who}@{platform.node()}", 100)
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no entry in passwd
-        return f"uid-{os.getuid()}"
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skein"

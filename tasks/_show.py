@@ -15,6 +15,7 @@ from .core.figures import Bench
 from .core.hosts import fold
 from .core.report import Report, State
 from .core.text import printable
+from .core.told import Told
 from .flows.check import CheckReport
 from .flows.status import FleetStatus, HostStatus, summary
 
@@ -98,7 +99,15 @@ def show_status(status: FleetStatus) -> None:
         for host in ordered
     ]
     shown = table(("targets", "", "release", "adopted", "live since", "free", "trouble"), rows)
-    sys.stdout.write(f"environment {status.environment}\n{shown}\n{summary(status)}\n")
+    notes = "".join(f"note: {printable(note, 600)}\n" for note in status.notes)
+    sys.stdout.write(f"environment {status.environment}\n{shown}\n{notes}{summary(status)}\n")
+
+
+def show_told(told: Told) -> None:
+    """Print a table, if there is one, and the sentences below it."""
+    rows = [[printable(cell, 500) for cell in row] for row in told.rows]
+    shown = [tabulate(rows, told.headers, disable_numparse=True, maxcolwidths=70)] if rows else []
+    show_lines([*shown, *(printable(line, 1000) for line in told.lines)])
 
 
 def show_check(report: CheckReport) -> None:

@@ -8,7 +8,7 @@ from invoke.tasks import task
 from . import _cli
 
 HELP = {
-    **_cli.HELP,
+    **_cli.CHANGING,
     "ref": "branch, tag or commit to release (default: source.branch)",
     "snapshot": "release the files exactly as they are on disk, committed or not",
     "transport": "git or auto: go another road than transport.kind says",
@@ -25,9 +25,12 @@ def deploy(
     transport: str | None = None,
     reason: str = "",
     fail_limit: str | None = None,
+    wait: int = 0,
+    new_hosts: bool = False,
+    lost_records: bool = False,
     json: bool = False,
 ) -> None:
     """Release the source's files to every target, check them there, and make them live everywhere at once."""
-    options = _cli.Options(env, only, reason, fail_limit, json, transport)
+    options = _cli.Options(env, only, reason, fail_limit, json, transport, wait, new_hosts, lost_records)
     with _cli.desk(c, options) as desk:
         desk.deploy(ref, snapshot=snapshot)

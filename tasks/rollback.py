@@ -8,7 +8,7 @@ from invoke.tasks import task
 from . import _cli
 
 
-@task(help={**_cli.HELP, "to": "id of the release to go back to (default: what was live before)"})
+@task(help={**_cli.CHANGING, "to": "id of the release to go back to (default: what was live before)"})
 def rollback(
     c: Context,
     env: str | None = None,
@@ -16,8 +16,12 @@ def rollback(
     only: str | None = None,
     reason: str = "",
     fail_limit: str | None = None,
+    wait: int = 0,
+    new_hosts: bool = False,
+    lost_records: bool = False,
     json: bool = False,
 ) -> None:
     """Put back what was live before, on every target at once; needs nothing but SSH to the targets."""
-    with _cli.desk(c, _cli.Options(env, only, reason, fail_limit, json)) as desk:
+    options = _cli.Options(env, only, reason, fail_limit, json, None, wait, new_hosts, lost_records)
+    with _cli.desk(c, options) as desk:
         desk.rollback(to)

@@ -93,9 +93,9 @@ ARGUMENTS: dict[str, list[Argument]] = {name: task.get_arguments() for name, tas
 """What each task takes. Asked once: invoke takes the help out of a task as it makes its arguments."""
 
 
-def flags(name: str) -> set[str]:
-    """Return the options of a task, as they are typed."""
-    names = (name for argument in ARGUMENTS[name] for name in argument.names)
+def flags(name: str, *, positional: bool = True) -> set[str]:
+    """Return the options of a task, as they are typed, with or without those that need no name."""
+    names = (name for argument in ARGUMENTS[name] if positional or not argument.positional for name in argument.names)
     return {f"--{name.replace('_', '-')}" if len(name) > 1 else f"-{name}" for name in names}
 
 

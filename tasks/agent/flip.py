@@ -82,6 +82,7 @@ def flip(wire: Wire, place: Place, armed: Optional[Armed], request: Json) -> Jso
         raise Problem("not-armed", "the link for %s was not laid" % request["id"])
     state.settle()
     state.turn, state.decision = turn, decision
+    state.ledger = request.get("ledger") or state.ledger
     state.pending = {"id": request["id"], "turn": turn, "decision": decision, "was": current, "at": time.time()}
     state.pending.update({key: str(request[key])[:TEXT_MOST] for key in ("kind", "by", "reason")})
     state.save()

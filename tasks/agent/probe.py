@@ -53,6 +53,7 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
         "stack": live_stack(history),
         "history": history[-HISTORY_SHOWN:],
         "turn": state.turn if state else 0,
+        "ledger": state.ledger if state else None,
         "releases": releases(place),
         "adopted": adopted(place),
         "free_bytes": disk.f_bavail * disk.f_frsize,

@@ -35,7 +35,8 @@ RECORD: Dict[str, Tuple[type, ...]] = {
 class State:
     """The content of ``state.json``.
 
-    ``turn`` and ``decision`` are those of the newest flip seen; ``history`` lists what was live, oldest first, each
+    ``turn`` and ``decision`` are those of the newest flip seen, ``ledger`` the {"head", "number"} of the ledger that
+    it came from; ``history`` lists what was live, oldest first, each
     ``{"id", "turn", "at", "kind", "by", "reason", "decision", "was"}``, where ``was`` is what was live before it;
     ``pending`` is such a record of the flip under way, or None.
     """
@@ -47,6 +48,7 @@ class State:
             raise Problem("damaged-state", "%s is damaged: move it away and deploy again" % place.state)
         self.turn: int = value.get("turn", 0)
         self.decision: Optional[str] = value.get("decision")
+        self.ledger: Optional[Json] = value.get("ledger")
         self.history: List[Json] = value.get("history", [])
         self.pending: Optional[Json] = value.get("pending")
 
@@ -54,6 +56,7 @@ class State:
         """Write it, durably."""
         value: Json = {"format": FORMAT, "turn": self.turn, "decision": self.decision, "pending": self.pending}
         value["history"] = self.history[-HISTORY_MOST:]
+        value.update({"ledger": self.ledger} if self.ledger else {})
         self.place.spared(lambda: write_json(self.place.state, value))
 
     def settle(self) -> None:
@@ -94,6 +97,8 @@ def is_sound(value: Json) -> bool:
     """Tell whether what was read is a state: a file of the right format can still have been edited by hand."""
     turn, history, pending = value.get("turn", 0), value.get("history", []), value.get("pending")
     if not isinstance(turn, int) or not 0 <= turn < TURN_MOST or not isinstance(history, list):
+        return False
+    if not isinstance(value.get("ledger", {}), dict):
         return False
     return all(
         isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in RECORD.items())

@@ -42,6 +42,13 @@ class Present(Fact):
         return Release(identity, self.number, environment, self.source_commit, self.commit, self.tree)
 
 
+class SeenLedger(Fact):
+    """The end of the ledger that a host was told of with its newest flip."""
+
+    head: ObjectId
+    number: Count
+
+
 class Probe(Fact):
     """What a host is and has. ``offset_s`` is its clock minus ours; ``stack`` what rollbacks visit, live one last."""
 
@@ -50,6 +57,7 @@ class Probe(Fact):
     stack: tuple[Identity, ...]
     turn: Count
     live_turn: Count = 0  # the turn at which what is live became so
+    ledger: SeenLedger | None = None
     releases: dict[Identity, Present]
     adopted: dict[Identity, Text] = {}  # releases without a commit: what was here before Skein, in words
     free_bytes: Count

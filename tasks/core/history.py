@@ -191,7 +191,7 @@ def _lacks(links: Sequence[Link], environment: str, head: Head) -> str:
     return (
         f"the ledger of {environment} {what}, and {head.by} saw record {head.number} as {head.commit[:12]}, which is "
         "not in it: bring it back from a mirror that has it (invoke mirrors.check, fab mirrors.sync --from MIRROR), "
-        "or, if those records are lost for good, go on without them with --new-ledger"
+        "or, if those records are lost for good, go on without them with --lost-records"
     )
 
 

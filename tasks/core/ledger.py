@@ -54,14 +54,17 @@ class Entry(Base):
 
 
 class Decided(Entry):
-    """A release is to be live on ``targets``; ``before`` says what was live on which of them."""
+    """A release is to be live on ``targets``; ``before`` says what was live on which of them.
+
+    What was adopted has no commit.
+    """
 
     kind: Literal["deploy", "rollback"]
     decision: Text
     release: Identity
-    commit: ObjectId
-    tree: ObjectId
-    source_commit: ObjectId
+    commit: ObjectId | None
+    tree: ObjectId | None
+    source_commit: ObjectId | None
     before: tuple[tuple[Identity | None, Hosts], ...]
     targets: Hosts
     fail_limit: Limit

@@ -50,6 +50,7 @@ class Decision:
     kind: str  # "deploy" or "rollback"
     by: str
     reason: str
+    ledger: Mapping[str, object] | None = None  # {"head", "number"}: the record of this decision, where there is one
 
 
 def fetch(
@@ -116,7 +117,7 @@ def arm(release_id: str) -> Request:
 
 def flip(release_id: str, expect: str | None, decision: Decision) -> Request:
     """Ask for the rename, on the conditions that make a late or repeated order harmless."""
-    fields = {
+    fields: dict[str, object] = {
         "id": release_id,
         "expect": expect,
         "turn": decision.turn,
@@ -125,6 +126,7 @@ def flip(release_id: str, expect: str | None, decision: Decision) -> Request:
         "by": decision.by,
         "reason": decision.reason,
     }
+    fields |= {"ledger": decision.ledger} if decision.ledger else {}
     return Request("flip", fields)
 
 

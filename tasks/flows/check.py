@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..core.errors import HostError
+from ..core.errors import HostError, RepositoryError
 from ..core.facts import Checked, Finding
+from ..core.history import Head, prove, who_and_when
 from ..core.hosts import Host
 from ..core.plausible import implausible
 from ..core.requests import Request
@@ -50,7 +52,20 @@ def check(hands: Hands, here: tuple[Finding, ...]) -> CheckReport:
     answers = hands.ask("check", orders, Checked)
     odd = implausible({name: answer.probe for name, answer in answers.items() if isinstance(answer, Checked)})
     hosts = tuple((name, (*_findings(answer), *_oddness(odd.get(name)))) for name, answer in answers.items())
-    return CheckReport(hands.settings.environment, here, hosts)
+    return CheckReport(hands.settings.environment, (*here, _ledger(hands, answers)), hosts)
+
+
+def _ledger(hands: Hands, answers: Mapping[str, Checked | HostError]) -> Finding:
+    """Prove the hub's ledger against what this operator and the targets saw of it, and look whether it is frozen."""
+    seen = {name: answer.probe.ledger for name, answer in answers.items() if isinstance(answer, Checked)}
+    heads = [Head(ledger.head, ledger.number, name) for name, ledger in seen.items() if ledger]
+    try:
+        chain = prove(hands.book.read().links, hands.settings.environment, heads)
+    except RepositoryError as error:
+        return Finding(what="ledger", ok=False, message=str(error))
+    if freeze := chain.frozen:
+        return Finding(what="ledger", ok=False, message=f"frozen by {who_and_when(freeze)}: fab unlock ends that")
+    return Finding(what="ledger", ok=True, message=f"whole up to record {chain.number}, as {len(heads)} targets saw it")
 
 
 def _request(hands: Hands, host: Host) -> Request:

@@ -9,6 +9,7 @@ from ..core.facts import Probe
 from ..core.report import Outcome, Report, State
 from .hands import Hands
 from .look import look, refused
+from .recording import Recording
 from .releasing import Releasing
 from .rollout import Rollout
 
@@ -16,17 +17,19 @@ from .rollout import Rollout
 def deploy(hands: Hands, work: Releasing) -> Report:
     """Release what is wanted and make it live on every selected target, or change nothing visible."""
     commit, tree = work.resolve()
+    recording = Recording.begin(hands, "deploy")
     probes, failures = look(hands)
+    recording.meet(probes)
     verdict = hands.policy.verdict(hands.hosts, failures)
     if verdict:
         return refused(hands, "deploy", probes, failures, verdict)
     if not failures and all(work.is_served(commit, tree, probe.live) for probe in probes.values()):
-        return _nothing_to_do(hands, probes)
+        return recording.settle(_nothing_to_do(hands, probes))
     release = work.release(commit, tree, probes)
     hands.failpoint("deploy.released")
     files = _changes(work, probes, tree)  # before anything is visible: trouble with the source must not hide the report
-    report = Rollout(hands, "deploy", release, probes, failures, notes=work.notes).run()
-    return replace(report, files=files)
+    report = Rollout(hands, "deploy", release, probes, failures, recording, notes=work.notes).run()
+    return replace(recording.finish(report), files=files)
 
 
 def _changes(work: Releasing, probes: Mapping[str, Probe], tree: str) -> dict[str, int]:

@@ -11,8 +11,11 @@ from typing import Protocol, TypeVar
 from pydantic import BaseModel
 
 from ..core.config import Settings
-from ..core.errors import HostError
+from ..core.errors import HostError, RepositoryError
+from ..core.facts import BrokenHold, Held
+from ..core.history import Chain
 from ..core.hosts import Host
+from ..core.ledger import Record
 from ..core.policy import FailPolicy
 from ..core.requests import Request
 from ..transports import Transport
@@ -50,6 +53,28 @@ class Shield(Protocol):
     interrupted: bool
 
 
+class Waiting(Protocol):
+    """What this operator remembers of a ledger."""
+
+    @property
+    def waiting(self) -> tuple[Record, ...]:
+        """Records that came to be without the hub."""
+
+
+class Book(Protocol):
+    """The ledger and the lock; ``remote.ledger.Book`` says what each does."""
+
+    def hold(self, why: str, wait_s: float = 0.0) -> Held: ...  # noqa: D102
+    def let_go(self) -> None: ...  # noqa: D102
+    def break_hold(self) -> BrokenHold: ...  # noqa: D102
+    def read(self) -> Chain: ...  # noqa: D102
+    def append(self, chain: Chain, records: Sequence[Record]) -> Chain: ...  # noqa: D102
+    def spread(self, chain: Chain) -> Mapping[str, RepositoryError]: ...  # noqa: D102
+    def remembered(self) -> Waiting: ...  # noqa: D102
+    def keep(self, records: Sequence[Record]) -> None: ...  # noqa: D102
+    def drop(self, records: Sequence[Record]) -> None: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class Hands:
     """Everything with an effect, and the choices of this one run."""
@@ -66,8 +91,18 @@ class Hands:
     failpoint: Callable[[str], None]
     nonce: str
     by: str
+    book: Book
     reason: str = ""
+    config: str = ""  # what the configuration is called in the ledger, where that is not its digest
+    wait_s: float = 0.0  # how long to wait for the environment's lock
+    new_hosts: bool = False  # go on though the ledger knows other hosts
+    lost_records: bool = False  # go on though the ledger lost what was seen of it
     timings_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def config_digest(self) -> str:
+        """What tells this configuration from others."""
+        return self.config or self.settings.digest
 
     def ask(
         self, title: str, requests: Mapping[str, Sequence[Request]], reply: type[M], *, together: bool = False

@@ -17,6 +17,7 @@ from .hands import Hands
 
 FORMAT = 1
 RELEASES = ("refs/skein/releases/", "refs/tags/release/")
+LEDGERS = "refs/skein/ledger/"
 NAMED_MOST = 3
 
 Refs = Mapping[str, str]
@@ -174,6 +175,12 @@ def _against_hub(
         trouble.append(f"{behind}, it lacks {_some(lacking)}: run fab mirrors.sync")
     if differs:
         trouble.append(f"other objects than the hub's stand at {_some(differs)}: a person must find out why")
+    ledgers = sorted(ref for ref, oid in wanted.items() if ref.startswith(LEDGERS) and refs.get(ref) != oid)
+    if ledgers:
+        trouble.append(
+            f"it has another {_some(ledgers)} than the hub: run fab mirrors.sync, or, where the hub lost records, as "
+            f"invoke check tells, fab mirrors.sync --from {name}"
+        )
     if mine > newest:
         trouble.append(f"it has release {mine} and the hub only {newest}: run fab mirrors.sync --from {name}")
     well = f"complete up to release {mine}" if mine else "complete: no release yet"

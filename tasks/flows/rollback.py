@@ -11,18 +11,22 @@ from ..core.release import Adopted, Release, check_id
 from ..core.report import Report
 from .hands import Hands
 from .look import look, refused
+from .recording import Recording
 from .rollout import Rollout
 
 
 def rollback(hands: Hands, to: str | None) -> Report:
     """Choose one release for the whole fleet, check it on every host, stage it where it is missing, and flip."""
     wanted = check_id(to) if to is not None else None
+    recording = Recording.begin(hands, "rollback")
     probes, failures = look(hands)
+    recording.meet(probes)
     verdict = hands.policy.verdict(hands.hosts, failures)
     if verdict:
         return refused(hands, "rollback", probes, failures, verdict)
     release = find(probes, wanted or before(probes), hands.settings.environment)
-    return Rollout(hands, "rollback", release, probes, failures).run()
+    rollout = Rollout(hands, "rollback", release, probes, failures, recording, notes=recording.notes)
+    return recording.finish(rollout.run())
 
 
 def before(probes: Mapping[str, Probe]) -> str:

@@ -14,6 +14,7 @@ from ..core.release import Adopted, Release
 from ..core.report import Outcome, Report, State
 from ..core.requests import Decision, Request
 from .hands import Hands
+from .recording import Recording
 
 T = TypeVar("T")
 Failures = dict[str, HostError]
@@ -28,6 +29,7 @@ class Rollout:
     release: Release | Adopted
     probes: dict[str, Probe]
     failures: Failures
+    recording: Recording
     notes: list[str] = field(default_factory=list)
     skew_s: float | None = None
     flipped: dict[str, Flipped] = field(default_factory=dict)
@@ -44,7 +46,7 @@ class Rollout:
             locked = any(error.code == "locked" for error in self.failures.values())
             return self.report(4 if locked else 5, f"nothing changed: {verdict} before the flip")
         staged = [name for name in waiting if name not in self.failures]
-        decision = self.decide()
+        decision = self.recording.decide(self.release, self.probes)
         self.hands.failpoint("deploy.barrier")
         with self.hands.shield() as shield:
             report = self.go_live(staged, decision)
@@ -72,13 +74,6 @@ class Rollout:
             return (requests.stage_adopted(self.release),)
         unpack = requests.stage(self.release, self.hands.settings.targets)
         return (*self.hands.transport.bring(self.release, host, self.probes[host.name]), unpack)
-
-    def decide(self) -> Decision:
-        """Take the next turn, above every turn that any host has seen."""
-        turn = max((probe.turn for probe in self.probes.values()), default=0) + 1
-        return Decision(
-            turn, f"{turn}-{self.release.id}-{self.hands.nonce}", self.kind, self.hands.by, self.hands.reason
-        )
 
     def go_live(self, names: list[str], decision: Decision) -> Report:
         """Flip everywhere at once, run ``after_flip``, and either confirm or undo."""

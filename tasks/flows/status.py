@@ -1,4 +1,4 @@
-"""`status`: what is live where, from the hosts."""
+"""`status --live`: what is live where, from the hosts themselves."""
 
 from __future__ import annotations
 
@@ -32,11 +32,17 @@ class HostStatus:
 
 @dataclass(frozen=True)
 class FleetStatus:
-    """All hosts and what the newest decision that any of them has seen wants to be live."""
+    """All hosts and what is to be live, by the ledger, or by the newest decision that any of them has seen.
+
+    ``notes`` say where it is from and how old it is; ``ledger`` is the same for programs.
+    """
 
     environment: str
     desired: str | None
     hosts: tuple[HostStatus, ...]
+    source: str = "hosts"
+    notes: tuple[str, ...] = ()
+    ledger: Mapping[str, object] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -44,12 +50,13 @@ class FleetStatus:
         return 6 if any(host.trouble for host in self.hosts) else 0
 
     def as_json(self) -> dict[str, object]:
-        """Return the versioned form for programs; it stays the same when the ledger serves it."""
+        """Return the versioned form for programs."""
         return {
             "format": FORMAT,
             "command": "status",
             "environment": self.environment,
-            "source": "hosts",
+            "source": self.source,
+            "ledger": self.ledger,
             "desired": self.desired,
             "exit_code": self.exit_code,
             "targets": [

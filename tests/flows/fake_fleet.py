@@ -71,6 +71,7 @@ class FakeHost:
     clock_offset_s: float = 0.0
     delay_s: float = 0.0
     armed: str | None = None
+    ledger: dict[str, Any] | None = None
     locked: bool = False
 
     def serve(self, request: Request) -> dict[str, Any]:
@@ -130,6 +131,7 @@ class FakeHost:
             "clock": TRUE_TIME + self.clock_offset_s,
             "offset_s": self.clock_offset_s,
             "problems": self.problems,
+            "ledger": self.ledger,
             "unsettled": self.pending is not None,
             "drift": self.drift,
             "place": self.place,
@@ -182,7 +184,7 @@ class FakeHost:
         self.armed = id
         return {}
 
-    def _do_flip(self, id: str, expect: str | None, turn: int, decision: str, kind: str, **_: Any) -> dict[str, Any]:  # noqa: A002
+    def _do_flip(self, id: str, expect: str | None, turn: int, decision: str, kind: str, **more: Any) -> dict[str, Any]:  # noqa: A002
         if turn < self.turn or (turn == self.turn and decision != self.decision):
             raise RefusedError("stale-turn", f"turn {turn} is not above {self.turn}")
         if self.current != expect:
@@ -190,6 +192,7 @@ class FakeHost:
         if self.armed != id:
             raise RefusedError("not-armed", "the link was not laid")
         at = TRUE_TIME + self.delay_s + self.clock_offset_s
+        self.ledger = more.get("ledger", self.ledger)
         self.turn, self.decision, self.pending = turn, decision, Record(id, turn, kind, self.current, at)
         self.current = id
         return {"at": at}

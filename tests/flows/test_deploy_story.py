@@ -58,6 +58,7 @@ def test_a_flip_carries_all_that_makes_a_late_one_harmless() -> None:
             "kind": "deploy",
             "by": "ann@laptop",
             "reason": "because",
+            "ledger": {"head": world.book.chain.links[-1].commit, "number": 1},
         }
 
 

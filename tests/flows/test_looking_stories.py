@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from fake_fleet import lost, refused
+from ledger_records import frozen
 from world import World, made
 
 from tasks.core.facts import Finding
@@ -195,5 +196,27 @@ def test_check_spreads_the_log_ins_of_a_large_fleet_as_a_deploy_does() -> None:
 def test_check_as_json_lists_every_finding() -> None:
     document = json.loads(json.dumps(check(World().hands(), (BAD,)).as_json(), allow_nan=False))
     assert (document["format"], document["command"], document["exit_code"]) == (1, "check", 6)
-    assert document["here"] == [{"what": "mirror mirror-2", "ok": False, "message": "cannot be read"}]
+    assert document["here"][0] == {"what": "mirror mirror-2", "ok": False, "message": "cannot be read"}
+    assert [finding["what"] for finding in document["here"]] == ["mirror mirror-2", "ledger"]
     assert [target["host"] for target in document["targets"]] == ["web-1", "web-2", "web-3"]
+
+
+def test_check_proves_the_ledger_against_what_targets_saw_of_it() -> None:
+    world = World()
+    world.deploy()
+    (ledger,) = check(world.hands(), ()).here
+    assert (ledger.ok, ledger.message) == (True, "whole up to record 2, as 3 targets saw it")
+    world.book.records.pop()
+    assert check(world.hands(), ()).exit_code == 0, "nobody but the operator saw the outcome"
+    world.book.records.pop()
+    (ledger,) = check(world.hands(), ()).here
+    assert not ledger.ok
+    assert "truncated: it is empty, and web-1 saw record 1" in ledger.message
+
+
+def test_check_says_that_a_freeze_would_refuse_a_deploy() -> None:
+    world = World()
+    world.book.records = [frozen(1, 0)]
+    report = check(world.hands(), ())
+    assert report.exit_code == 6
+    assert "frozen by ann@laptop" in report.here[0].message

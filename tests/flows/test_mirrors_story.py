@@ -165,3 +165,13 @@ def test_more_mirrors_down_than_allowed_end_a_deploy_before_any_target_is_touche
         world.deploy()
     assert world.shown == before
     assert {verb for verb, *_ in world.fleet.asked} == {"probe"}
+
+
+def test_a_mirror_whose_ledger_is_not_the_hubs_is_told_and_both_ways_out() -> None:
+    ledger = {"refs/skein/ledger/prod": "a" * 40}
+    for other in ({}, {"refs/skein/ledger/prod": "b" * 40}):
+        report = check(Mirrors({HUB: ledger, OTHER: other}))
+        (told,) = wrong(report)[OTHER]
+        assert "refs/skein/ledger/prod" in told
+        assert f"fab mirrors.sync --from {OTHER}" in told
+    assert check(Mirrors({HUB: ledger, OTHER: ledger})).exit_code == 0

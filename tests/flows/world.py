@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+from fake_book import FakeBook
 from fake_fleet import FakeFleet, FakeHost
 
 from tasks.core.config import Settings, parse
@@ -174,6 +175,8 @@ class World:
         self.source, self.progress, self.passed = FakeSource(), FakeProgress(), list[str]()
         self.mirrors = FakeMirrors(self.source)
         self.interrupted, self.elapsed_s, self.nonce = False, 0.0, "n0"
+        self.reason = "because"
+        self.book, self.config, self.wait_s, self.new_hosts, self.lost_records = FakeBook(), "c0ffee", 0.0, False, False
         self.live = [made(number) for number in range(1, live + 1)]
         for release in self.live:
             for target in self.targets:
@@ -214,7 +217,12 @@ class World:
             failpoint=self.passed.append,
             nonce=self.nonce,
             by="ann@laptop",
-            reason="because",
+            book=self.book,
+            reason=self.reason,
+            config=self.config,
+            wait_s=self.wait_s,
+            new_hosts=self.new_hosts,
+            lost_records=self.lost_records,
         )
 
     def new_run(self) -> None:
@@ -223,6 +231,7 @@ class World:
             target.lose()
             target.faults.clear()
         self.fleet.asked.clear()
+        self.book.end()
         self.nonce += "+"
 
     @property

@@ -18,7 +18,7 @@ from invoke.exceptions import Exit
 from invoke.program import Program
 
 import tasks
-from tasks import _cli, _desk
+from tasks import _cli, _desk, _here
 from tasks._cli import Asked, Options
 from tasks.core.errors import (
     CheckFailedError,
@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a config folder with one environment, and nothing else in the environment that could decide."""
-    for name in ("SKEIN_ENV", "SKEIN_FAILPOINT", "SKEIN_OPERATOR", "SUDO_USER", *_desk.CI_VARIABLES):
+    for name in ("SKEIN_ENV", "SKEIN_FAILPOINT", "SKEIN_OPERATOR", "SUDO_USER", *_here.CI_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SKEIN_CONFIG", str(tmp_path))
     (tmp_path / "prod.toml").write_text(SMALL)
@@ -100,7 +100,12 @@ def test_all_mistakes_of_a_configuration_are_listed_in_one_go(config: Path) -> N
 TOUCHING = sorted(set(tasks.ns.task_names) - {"dev.failpoints"})
 """All tasks but the one that only reads the checkout."""
 
-REQUIRED = {"lab.link": {"on": "web-01"}, "lab.run": {"command": "true"}}
+REQUIRED = {
+    "lab.link": {"on": "web-01"},
+    "lab.run": {"command": "true"},
+    "diff": {"old": "1", "new": "2"},
+    "history": {"host": "web-1"},
+}
 
 
 @pytest.mark.parametrize("name", TOUCHING)
@@ -139,7 +144,15 @@ def test_fab_h_is_refused_on_the_command_line() -> None:
             ("deploy", (None,), {"snapshot": True}),
         ),
         (("rollback", "--to", "x", "--reason", "why"), Options(reason="why"), ("rollback", ("x",), {})),
-        (("status", "--env", "prod", "--json"), Options("prod", as_json=True), ("status", (), {})),
+        (("status", "--env", "prod", "--json"), Options("prod", as_json=True), ("status", (), {"live": False})),
+        (
+            ("deploy", "--wait", "9", "--new-hosts", "--lost-records"),
+            Options(wait=9, new_hosts=True, lost_records=True),
+            ("deploy", (None,), {"snapshot": False}),
+        ),
+        (("lock", "--reason", "why", "--wait", "9"), Options(reason="why", wait=9), ("lock", (), {})),
+        (("unlock", "--reason", "why"), Options(reason="why"), ("unlock", (), {})),
+        (("status", "--live"), Options(), ("status", (), {"live": True})),
         (("check", "--only", "web"), Options(only="web"), ("check", (), {})),
         (("setup",), Options(), ("setup", (Asked(),), {})),
         (
@@ -220,7 +233,7 @@ def test_a_malformed_failpoint_is_refused(config: Path, monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("config")
 def test_an_option_that_cannot_be_is_refused_before_any_connection(options: Options, told: str) -> None:
     with pytest.raises(UsageError, match=told), _desk.Desk(options) as desk:
-        desk.status()
+        desk.status(live=True)
 
 
 @pytest.mark.usefixtures("config")
@@ -245,7 +258,7 @@ def test_who_is_at_work(config: Path, monkeypatch: pytest.MonkeyPatch, variables
     monkeypatch.setattr(getpass, "getuser", lambda: "login")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    name, _, machine = _desk.operator().rpartition("@")
+    name, _, machine = _here.operator().rpartition("@")
     assert (name, bool(machine)) == (who, True)
 
 
@@ -256,7 +269,7 @@ def test_a_user_without_a_name_can_work_too(monkeypatch: pytest.MonkeyPatch, err
         raise error("uid not found")
 
     monkeypatch.setattr(getpass, "getuser", nameless)
-    assert "@" in _desk.operator()
+    assert "@" in _here.operator()
 
 
 @pytest.mark.usefixtures("config")
