@@ -18,7 +18,7 @@ from ..agent.mirror import look_at_mirror, make_mirror
 from ..agent.problem import Problem, explain
 from ..agent.wire import Wire
 from ..core.config import Settings
-from ..core.errors import HostError, RepositoryError, SkeinError, UsageError
+from ..core.errors import HostError, RepositoryError, SkeinError, UnreachableError, UsageError
 from ..core.facts import Changed, Finding, MirrorState, Retained, Synced
 from ..core.requests import QUICK_S, Request
 from .fleet import Fleet
@@ -79,7 +79,8 @@ class MirrorSet:
         """Ask the agent on one mirror; raise RepositoryError with its reason where it does not answer."""
         answer = self._ask(verb, fields, reply, timeout_s, (name,))[name]
         if isinstance(answer, SkeinError):
-            raise RepositoryError(f"mirror {name}: {answer}")
+            away = " is out of reach" if isinstance(answer, UnreachableError) else ""
+            raise RepositoryError(f"mirror {name}{away}: {answer}")
         return answer
 
     def extend(self, names: Iterable[str], store: Operators, ref: str, commit: str) -> dict[str, RepositoryError]:

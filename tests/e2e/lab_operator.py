@@ -144,8 +144,8 @@ class Operator:
         return self.fab("rollback", "--json", *argv, code=code, env=env)
 
     def status(self, *argv: str, code: int | None = 0) -> Run:
-        """Run ``invoke status --json``."""
-        return self.fab("status", "--json", *argv, code=code, program="invoke")
+        """Run ``invoke status --live --json``: what the hosts themselves say."""
+        return self.fab("status", "--live", "--json", *argv, code=code, program="invoke")
 
     def path(self, machine: str, inside: str = "") -> Path:
         """Return a path below ``deploy_to`` of a machine, or below the repository of a mirror, as seen from outside."""

@@ -142,6 +142,8 @@ def test_all_targets_arrive_though_one_mirror_is_cut_one_slow_and_one_another_s(
     lab.mend(CUT)
     lab.run(SLOW, ["tc", "qdisc", "del", "dev", "eth0", "root"])
     restore(lab)
+    assert "refs/skein/ledger/prod" in checked(operator, 6)[CUT]["complete"]
+    operator.fab("mirrors.sync")
     assert checked(operator, 0) == {HUB: {}, CUT: {}, SLOW: {}, OTHER: {}}
 
 

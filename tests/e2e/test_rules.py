@@ -217,13 +217,13 @@ def test_targets_fetch_from_the_other_mirror_while_theirs_is_off(lab: Lab) -> No
     lab.power_off("mirror-2")
     try:
         began = time.monotonic()
-        run = operator.deploy()
+        run = operator.deploy("--transport", "git")
         assert time.monotonic() - began < 60
     finally:
         lab.power_on("mirror-2")
     notes = [note for note in run.json["notes"] if "mirror-2" in note]
     assert any("web-03" in note for note in notes), "the target of mirror-2's zone passed it over and says so"
-    assert len(notes) == 2, "one for the push, one for the fetches"
+    assert len(notes) == 3, "one for the push, one for the fetches, one for the ledger"
     operator.assert_serves(site.files_at(site.commits[1]))
     site.change({"index.html": b"third\n"})
     third = operator.deploy()
