@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from agent_host import git
+from agent_host import Host, git
 from ledger_records import decided, ended, oid
 
 from tasks.agent import hold as holding
@@ -278,3 +278,15 @@ def test_a_mirror_tells_what_differs_between_two_releases(operators: Operators) 
     assert operators.book().difference(None, *commits, 0).names["added"] == ()
     with pytest.raises(RepositoryError, match="git diff-tree"):
         operators.book().difference(None, commits[0], oid("nothing"), 10)
+
+
+def test_a_hub_on_this_machine_has_the_same_lock(operators: Operators, tmp_path: Path) -> None:
+    book, path = operators.book(), str(operators.mirrors[0])
+    assert book.hold("because").held
+    with Host(tmp_path / "host").session() as bob:
+        mine = bob.ask("hold", path=path, environment="prod", who="bob@desk", why="")
+        assert (mine["held"], mine["who"]) == (False, "ann@laptop")
+        assert bob.ask("break_hold", path=path, environment="prod")["broken"]
+        assert not book.hold("because").held
+        book.let_go()
+        assert book.hold("because").held
