@@ -47,9 +47,9 @@ def story(lab: Lab) -> Story:
 
 
 def fingerprint(operator: Operator) -> dict[str, tuple[int, int]]:
-    """Tell every file of both mirrors and of two hosts by size and time of its last change, but for the signed lock."""
+    """Tell every file of both mirrors and of two hosts by size and time of its last change, but for signed locks."""
     roots = [operator.path(machine) for machine in ("mirror-1", "mirror-2", "web-01", "web-12")]
-    paths = [path for root in roots for path in root.rglob("*") if path.name != "lock"]
+    paths = [path for root in roots for path in root.rglob("*") if not path.name.endswith("lock")]
     return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in paths if not path.is_dir()}
 
 
@@ -87,7 +87,8 @@ def test_the_main_job_forth(story: Story) -> None:
     tags = {f"refs/tags/release/{release}" for release in ids}
     chain = {f"refs/skein/releases/prod/{release}" for release in ids}
     assert set(site.git("for-each-ref", "--format=%(refname)", "refs/tags").decode().split()) == tags
-    assert [operator.refs(mirror) for mirror in operator.lab.mirrors] == [tags | chain] * 2
+    refs = tags | chain | {"refs/skein/ledger/prod"}
+    assert [operator.refs(mirror) for mirror in operator.lab.mirrors] == [refs] * 2
 
 
 def objects(operator: Operator) -> int:

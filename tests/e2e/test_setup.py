@@ -57,7 +57,8 @@ def operator(lab: Lab) -> Operator:
             (home / name).unlink(missing_ok=True)
         for path in [home, *home.iterdir()]:
             os.chown(path, UID, UID)
-    shutil.rmtree(lab.path("server-1", "/srv/www"), ignore_errors=True)
+    for known in ("/srv/www", f"{HOME}/.local/state/skein"):
+        shutil.rmtree(lab.path("server-1", known), ignore_errors=True)
     return Operator(lab, "prod", "/srv/www", groups=THREE)
 
 
