@@ -316,3 +316,15 @@ def test_the_next_run_writes_what_became_of_a_decision_whose_run_was_killed() ->
     assert world.deploy().headline.startswith("nothing to do")
     assert kinds(world) == ["deploy", "outcome"]
     assert world.book.chain.unfinished is None
+
+
+def test_a_rollback_to_what_was_adopted_is_a_decision_without_a_commit() -> None:
+    world = World(live=1)
+    adopted = made(0).id
+    for target in world.targets:
+        target.adopted[adopted] = "the directory /srv/www"
+    report = world.rollback(adopted)
+    assert (report.exit_code, kinds(world)) == (0, ["rollback", "outcome"])
+    (decision, _) = world.book.records
+    assert isinstance(decision, Decided)
+    assert (decision.release, decision.commit) == (adopted, None)
