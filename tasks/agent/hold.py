@@ -9,7 +9,9 @@ import os
 import re
 import time
 
+from .mirror import refuse_foreign
 from .problem import Problem
+from .repo import Repo
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ def hold(wire: Wire, request: Json) -> Json:
     lock was broken meanwhile, the answer is {"held": false} for good.
     """
     path = _file_of(request)
+    if path not in _held:
+        refuse_foreign(Repo(wire, os.path.dirname(path)), request.get("app", ""))
     if path not in _held and not _take(wire, path, request):
         return dict(_signature(path), held=False)
     held = _is_current(path, _held[path])

@@ -112,6 +112,12 @@ def test_no_lock_is_made_outside_a_mirror(host: Host, path: str, environment: st
             hold(ann, str(Path(path).parent))
 
 
+def test_another_app_s_mirror_gets_no_lock_file(host: Host, path: str) -> None:
+    with host.session() as ann, pytest.raises(Refused, match="another app"):
+        ann.ask("hold", path=path, environment="prod", who="ann", why="", app="shop")
+    assert not (Path(path) / "skein.prod.lock").exists()
+
+
 def test_a_frozen_holder_loses_it_when_he_is_killed(host: Host, path: str) -> None:
     with host.session() as ann, host.session() as bob:
         hold(ann, path)
