@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -61,9 +62,14 @@ def stands_still(lab: Lab) -> list[int]:
     """Wait until a deployer stands still at its failpoint; return its pids."""
     stopped: list[int] = []
 
+    def is_stopped(pid: int) -> bool:
+        with contextlib.suppress(OSError):  # some are gone as soon as they are listed
+            return "State:\tT" in Path(f"/proc/{pid}/status").read_text()
+        return False
+
     def stands() -> bool:
         pids = [pid for pid, argv in lab.processes("server-1") if "python" in os.path.basename(argv[0])]
-        stopped[:] = [pid for pid in pids if "State:\tT" in Path(f"/proc/{pid}/status").read_text()]
+        stopped[:] = filter(is_stopped, pids)
         return bool(stopped)
 
     wait_until(stands, "the deployer is paused", 60)
