@@ -19,6 +19,7 @@ OLDEST_GIT = (2, 25)
 NO_GIT = "git is not installed on this host: install git 2.25 or newer"
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
 OBJECT_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
+ODD = re.compile(rb"(?:\A|/)(?:\.{0,2}|\.git)(?:/|\Z)", re.IGNORECASE)  # no name that git itself would check out
 READY = "skein-ready"
 VAGUE = "fatal: Could not read from remote repository."
 SSH = "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes -oConnectTimeout=10 -oServerAliveInterval=10"
@@ -172,6 +173,9 @@ class Repo:
 
 
 def _mode(mode: bytes, path: bytes) -> bytes:
+    """Return the mode as it is checked out; raise Problem for what is no file, and for a path that leads elsewhere."""
+    if ODD.search(path):
+        raise Problem("bad-tree", "%s is no path that a release may hold" % os_text(path))
     if mode == b"100664":
         return b"100644"  # git's early days; it checks out as the other
     if mode not in (b"100644", b"100755", b"120000"):

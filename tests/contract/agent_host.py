@@ -62,8 +62,16 @@ class Host:
 
     def release(self, files: Mapping[bytes, Content], *, identity: str | None = None) -> Made:
         """Make a release commit on the chain and put it on the mirror."""
+        return self._made(self._tree(files), files, identity)
+
+    def odd_release(self, name: bytes) -> Made:
+        """Make a release of one file whose name no git would check out."""
+        entry = b"100644 " + name + b"\0" + bytes.fromhex(git("hash-object", "-w", "--stdin", cwd=self.mirror))
+        words = ("hash-object", "-t", "tree", "-w", "--literally", "--stdin")
+        return self._made(git(*words, data=entry, cwd=self.mirror), {name: b""}, None)
+
+    def _made(self, tree: str, files: Mapping[bytes, Content], identity: str | None) -> Made:
         self._number += 1
-        tree = self._tree(files)
         parents = ["-p", self._parent] if self._parent else []
         commit = git("commit-tree", tree, *parents, "-m", f"release {self._number}", cwd=self.mirror)
         name = identity or f"20261122T1015{self._number:02d}Z-{self._number:04d}-{commit[:7]}"

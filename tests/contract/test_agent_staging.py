@@ -226,3 +226,12 @@ def test_our_own_directories_must_be_real_ones(host: Host) -> None:
     with host.session() as agent, pytest.raises(Refused, match="not-a-directory"):
         agent.stage(made)
     assert (host.root / "elsewhere" / "precious").exists()
+
+
+@pytest.mark.parametrize("name", [b"../../../stolen", b"..", b"a/../../../../stolen", b".git", b"a/.GIT/config"])
+def test_a_path_that_leads_out_of_the_release_is_refused_however_few_files_are_written(host: Host, name: bytes) -> None:
+    for turn in (1, 2, 3):
+        host.deploy(host.release({b"same": b"", b"index": b"%d" % turn}), turn, keep=1)  # until there is a spare
+    with host.session() as agent, pytest.raises(Refused, match="bad-tree"):
+        agent.stage(host.odd_release(name))
+    assert not list(host.root.rglob("stolen"))
