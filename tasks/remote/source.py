@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-import re
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -203,8 +202,9 @@ class Source:
         if base and not self.has(base):
             return None
         kinds = ("diff-tree", "-r", "-z", base) if base else ("ls-tree", "-r", "-z")
-        listed = self.private.run(f"cannot read {release.commit}", *kinds, release.commit).output
-        blobs = {part.split()[3 if base else 2] for part in re.findall(rb":?[0-7]{6} [^\0\t]+", listed)}
+        listed = self.private.run(f"cannot read {release.commit}", *kinds, release.commit).output.split(b"\0")[:-1]
+        about = listed[::2] if base else (entry.partition(b"\t")[0] for entry in listed)
+        blobs = {words.split(b" ")[3 if base else 2] for words in about}
         sizes = self.private.run(
             "cannot tell sizes", "cat-file", "--batch-check=%(objectsize:disk)", stdin=b"\n".join([*blobs, b""])
         ).output

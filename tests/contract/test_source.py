@@ -623,6 +623,20 @@ def test_a_delta_carries_what_changed_and_the_commit_alone(site: Path, opened: O
     assert source.delta(two.commit, two, 1 << 20) is not None
 
 
+def test_a_delta_is_made_and_measured_whatever_files_are_called(site: Path, opened: Open) -> None:
+    names = ["202401 report.pdf", ":100644 a b c d", "100644 blob", "tab\t100644 x", "line\n100644 x"]
+    for name in names:
+        (site / name).write_bytes(os.urandom(50_000))
+    source = opened(site)
+    one = release_after(source, site, 1)
+    assert source.delta(None, one, 1 << 20) is not None
+    for name in names:
+        (site / name).write_bytes(os.urandom(50_000))
+    two = release_after(source, site, 2)
+    assert source.delta(one.commit, two, 1 << 20) is not None
+    assert source.delta(one.commit, two, 240_000) is None
+
+
 def release_after(source: Source, site: Path, number: int) -> Release:
     """Change one file, commit, and make that a release on top of the one before."""
     (site / "index.php").write_text(f"<?php {number}\n")
