@@ -39,8 +39,10 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
         problems.append({"code": problem.code, "message": str(problem)})
     except OSError as error:
         problems.append({"code": "os-error", "message": str(explain(error))})
-    version = git_version(wire)
-    lack = git_lacking(version)
+    version, lack = None, None
+    if request.get("thorough") or not is_proven(wire, place):
+        version = git_version(wire)
+        lack = git_lacking(version)
     if lack:
         problems.append({"code": lack[0], "message": lack[1]})
     disk = os.statvfs(existing(place.root))
@@ -65,6 +67,12 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
         "problems": problems,
         "place": identity(place.root),
     }
+
+
+def is_proven(wire: Wire, place: Place) -> bool:
+    """Tell whether git need not be asked for its version: it made the repository here, and it is still installed."""
+    found = any(os.access(os.path.join(folder, "git"), os.X_OK) for folder in os.get_exec_path())
+    return found and Repo(wire, place.repo).is_ready()
 
 
 def has_entries(folder: str) -> bool:
@@ -144,7 +152,7 @@ def check(wire: Wire, place: Place, request: Json) -> Json:
 
     A random share of ``request["spread_s"]`` is waited for before each mirror: every target asks every one.
     """
-    found = probe(wire, place, request)
+    found = probe(wire, place, dict(request, thorough=True))
     findings = [finding(problem["code"], problem["message"]) for problem in found["problems"]]
     ours = (place.releases, place.own, place.tmp, place.repo)
     for what, path in (("deploy_to", place.root), ("link", os.path.dirname(place.link))):
