@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import partial
 
 from .failpoints import failpoint
 from .growth import tidy
@@ -14,7 +15,7 @@ from .install import drop_agents
 from .place import BEFORE, Place
 from .problem import Problem
 from .repo import Repo
-from .spare import live_until, put, spares
+from .spare import discard, live_until, put, spares
 from .stage import read_manifest
 from .state import State, live_stack
 from .trees import remove
@@ -35,10 +36,11 @@ def prune(wire: Wire, place: Place, request: Json) -> Json:
     state = State(place)
     removed, stuck = doomed(place, state, request["keep"]), []
     lived = [identity for identity in removed if request["spare"] and live_until(state.history, identity)]
-    for identity in removed:
+    works = [partial(_retire, place, identity, is_spare=identity in lived[-1:]) for identity in removed]
+    for work in [*([] if request["spare"] else [partial(discard, place)]), *works]:
         wire.check()
         try:
-            _retire(place, identity, is_spare=identity in lived[-1:])
+            work()
         except OSError as error:
             stuck.append("%s: %s" % (error.filename, error.strerror))
     drop_agents(place)

@@ -35,9 +35,14 @@ def put(place: Place, identity: str, grave: str) -> None:
 
 
 def discard(place: Place) -> None:
-    """Delete what is kept; a kill on the way leaves no record, so nobody uses what is left."""
+    """Delete what is kept; a kill on the way leaves no record, so nobody uses what is left.
+
+    What cannot be deleted is at least out of the way of the next one.
+    """
     for name in sorted(_names(place), key=lambda name: not name.endswith(".json")):
-        remove(os.path.join(place.spare, name))
+        grave = place.private("spare-" + name)
+        os.rename(os.path.join(place.spare, name), grave)
+        remove(grave)
 
 
 def take(place: Place, draft: str, history: Sequence[Json], reuse_after: float) -> Optional[Record]:
@@ -51,9 +56,10 @@ def take(place: Place, draft: str, history: Sequence[Json], reuse_after: float) 
         until = live_until(history, name)
         if record is None or until is None or time.time() - until < reuse_after or is_used(path):
             continue
-        os.unlink(path + ".json")
-        os.rename(path, draft)
-        return record
+        with contextlib.suppress(OSError):  # another user's
+            os.unlink(path + ".json")
+            os.rename(path, draft)
+            return record
     return None
 
 

@@ -12,7 +12,7 @@ from .policy import RELEASES
 from .problem import Problem, os_text
 from .record import Record, read_record
 from .repo import Repo
-from .spare import take
+from .spare import spares, take
 from .state import State
 from .trees import differences, parents, remove
 
@@ -51,20 +51,39 @@ def stage(wire: Wire, place: Place, request: Json) -> Json:
             told = "the live release %s differs from what is to be staged and cannot be made anew in its place"
             raise Problem("damaged-live", told % identity)
         os.rename(final, place.private("damaged-" + identity))
-    draft = place.private(identity)
+    try:
+        return {"made": True, "files": len(_make_at_last(wire, place, repo, request).lines)}
+    except Problem as problem:
+        if problem.code in ("git", "bad-checkout"):
+            repo.doubt(request["timeout_s"])
+        raise
+
+
+def _make_at_last(wire: Wire, place: Place, repo: Repo, request: Json) -> Record:
+    """Make the release and return the record of its files; without the spare where it cannot be made of that."""
+    kept = spares(place)
+    try:
+        return _make(wire, place, repo, request)
+    except (OSError, Problem) as error:
+        if kept == spares(place) or (isinstance(error, Problem) and error.code != "bad-checkout"):
+            raise
+        return _make(wire, place, repo, request)  # the spare is no more
+
+
+def _make(wire: Wire, place: Place, repo: Repo, request: Json) -> Record:
+    """Make the release out of sight and move it into place."""
+    draft = place.private(request["id"])
     try:
         known, changes = _begin(wire, place, repo, request, draft)
         links = plan_links(place, known.becomes("", changes, {}).lines, request["linked_dirs"], request["linked_files"])
         making = Draft(wire, repo, draft, known, request["tree"], changes, links)
         making.fill(request["timeout_s"])
         _publish(place, request, draft, making.record)
-    except BaseException as error:
+    except BaseException:
         with contextlib.suppress(OSError):
             remove(draft)
-        if isinstance(error, Problem) and error.code in ("git", "bad-checkout"):
-            repo.doubt(request["timeout_s"])
         raise
-    return {"made": True, "files": len(making.record.lines)}
+    return making.record
 
 
 def _held(wire: Wire, place: Place, repo: Repo, request: Json) -> int:
@@ -84,17 +103,20 @@ def _begin(wire: Wire, place: Place, repo: Repo, request: Json, draft: str) -> T
 
     Every file of a spare is as it was when it was last hashed, or is hashed again; with any damage none of them serves.
     """
-    known = None
+    known, spare = None, place.private("spare")
     if request["reuse_after"] is not None:
-        known = take(place, draft, State(place).history, request["reuse_after"])
+        known = take(place, spare, State(place).history, request["reuse_after"])
     failpoint("agent.stage.spare")
     if known:
         if request["full"]:
             known = known.becomes(known.tree, {path: known.entry(path) for path in known.lines}, known.links)
-        with contextlib.suppress(Problem):  # the objects of its tree may be gone
-            if known.holds(os.fsencode(draft), wire.check):
-                return known, repo.changes(known.tree, request["tree"])
-        remove(draft)
+        with contextlib.suppress(Problem, OSError):  # the objects of its tree may be gone, or others be at work in it
+            if known.holds(os.fsencode(spare), wire.check):
+                changes = repo.changes(known.tree, request["tree"])
+                os.rename(spare, draft)
+                return known, changes
+        with contextlib.suppress(OSError):  # the sweep tries again
+            remove(spare)
     os.mkdir(draft, 0o777)
     return Record("", {}, {}), repo.changes("", request["tree"])
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from agent_host import Content, Host, Made, until
+from agent_host import DEADLINE_S, Content, Host, Made, Refused, until
 
 from tasks.agent.record import TICK_NS, Record
 from tasks.agent.spare import live_until
@@ -126,6 +126,7 @@ def test_a_spare_is_not_used_where_none_is_wanted(host: Host) -> None:
     assert staged(host, host.release(NEW), reuse_after=None) is False
     with host.session() as agent:
         agent.ask("prune", keep=1, spare=False)
+    assert list((host.own / "spare").iterdir()) == [], "nor does it take space for ever"
 
 
 def test_a_spare_in_which_a_process_works_is_not_used(host: Host) -> None:
@@ -172,3 +173,37 @@ def test_when_a_release_was_live_last_is_when_the_next_one_came() -> None:
     assert live_until(history, "b") == 3.0
     assert live_until(history, "c") is None
     assert live_until(history, "d") is None
+
+
+@pytest.fixture
+def stuck(host: Host) -> Iterator[Path]:
+    """Have something in the spare that cannot be deleted, as another user's files for a user that is not root."""
+    folder = spare(host) / "cache"
+    folder.mkdir()
+    inode = spare(host).stat().st_ino
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "none", folder], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("mounting needs root")
+    yield folder
+    for found in [path for path in host.own.glob("*/*") if path.is_dir() and path.stat().st_ino == inode]:
+        subprocess.run(["umount", found / "cache"], check=True, timeout=DEADLINE_S)
+
+
+@pytest.mark.usefixtures("stuck")
+def test_a_spare_that_cannot_be_deleted_does_not_keep_a_release_from_being_staged(host: Host) -> None:
+    made = host.release(NEW)
+    host.deploy(made, 9)
+    assert host.files(made) == NEW
+
+
+@pytest.mark.usefixtures("stuck")
+def test_a_spare_that_cannot_be_deleted_makes_way_for_the_next_and_is_named_once(host: Host) -> None:
+    for turn in (9, 10):
+        host.deploy(host.release({**NEW, b"turn": b"%d" % turn}), turn, reuse_after=None)
+    with host.session() as agent, pytest.raises(Refused, match=r"not-pruned.*cache"):
+        agent.ask("prune", keep=1, spare=True)
+    for turn in (11, 12):
+        host.deploy(host.release({**NEW, b"turn": b"%d" % turn}), turn, reuse_after=None, keep=1)
+    assert (spare(host) / "came/file").read_bytes() == b"came"
