@@ -91,6 +91,8 @@ class Draft:
             failpoint("agent.stage.index")
             words = ("--work-tree=" + self.path, "checkout-index", "--quiet", "-z", "--stdin")
             names = b"".join(name + b"\0" for name in self.files)
+            for name in () if self.is_new else self.files:
+                self._make_parents(name)
             if names:
                 self.repo.must(*words, index=index, directory=self.path, stdin=names, timeout_s=timeout_s)
         finally:
@@ -98,6 +100,10 @@ class Draft:
                 remove(index)
         if is_odd:
             set_modes(self.root, self.record.entries())
+        for name in () if self.is_new else self.files:
+            mode = self.record.entry(name)[0]
+            if mode != LINK:
+                os.chmod(os.path.join(self.root, name), MODES[mode])
 
     def _check(self) -> None:
         """Hash what was written; raise Problem "bad-checkout" where it is not what must be."""
@@ -118,6 +124,7 @@ class Draft:
             folder = os.path.join(self.root, parent)
             if not os.path.lexists(folder):
                 os.mkdir(folder, DIRECTORY)
+                os.chmod(folder, DIRECTORY)
             elif not stat.S_ISDIR(os.lstat(folder).st_mode):
                 raise Problem("linked-path-taken", "%s is not a directory of the release" % os_text(folder))
 

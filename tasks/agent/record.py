@@ -66,6 +66,8 @@ class Record:
     def holds(self, root: bytes, check: Callable[[], None]) -> bool:
         """Tell whether below ``root`` there is what must be, and nothing else; what is not known is hashed."""
         self.begin()
+        if stat.S_IMODE(os.lstat(root).st_mode) & 0o777 != DIRECTORY:
+            return False
         count, waiting = 0, [b""]
         while waiting:
             folder = waiting.pop()

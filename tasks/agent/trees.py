@@ -151,7 +151,7 @@ def wrong(
             return "not a symbolic link"
     elif not stat.S_ISREG(entry.st_mode):
         return "not a regular file"
-    elif stat.S_IMODE(entry.st_mode) & 0o777 != MODES[mode]:
+    elif stat.S_IMODE(entry.st_mode) != MODES[mode]:  # no file inherits a set-user-id or set-group-id bit
         return "mode %o, not %o" % (stat.S_IMODE(entry.st_mode), MODES[mode])
     if record and record.knows(path, entry):
         return None

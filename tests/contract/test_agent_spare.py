@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from agent_host import DEADLINE_S, Content, Host, Made, Refused, until
 
+from tasks.agent.draft import FEW
 from tasks.agent.record import TICK_NS, Record
 from tasks.agent.spare import live_until
 
@@ -75,6 +77,8 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "another file": lambda root: (root / "cache").write_bytes(b""),
     "another folder": lambda root: (root / "dir/cache").mkdir(),
     "mode": lambda root: (root / "run").chmod(0o644),
+    "mode of the root": lambda root: root.chmod(0o700),
+    "a set-user-id bit": lambda root: (root / "run").chmod(0o4755),
     "a link elsewhere": lambda root: ((root / "to").unlink(), (root / "to").symlink_to("/etc/passwd")),
     "a file that is gone": lambda root: (root / "same").unlink(),
     "a folder that is a link": lambda root: (
@@ -93,7 +97,7 @@ def _quietly(path: Path) -> None:
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_spare_with_any_damage_is_not_used(host: Host, damage: Callable[[Path], object]) -> None:
     deep = (spare(host) / "dir/deep/same").stat().st_ino
-    kept = os.open(spare(host) / "dir/deep/same", os.O_PATH)  # so that its inode is not given to another file
+    os.link(spare(host) / "dir/deep/same", host.root / "kept")  # so that its inode is not given to another file
     damage(spare(host))
     made = host.release(NEW)
     with host.session() as agent:
@@ -101,7 +105,25 @@ def test_a_spare_with_any_damage_is_not_used(host: Host, damage: Callable[[Path]
         agent.leave()
     assert host.files(made) == NEW
     assert (host.app / "releases" / made.id / "dir/deep/same").stat().st_ino != deep
-    os.close(kept)
+
+
+@pytest.mark.parametrize("count", [1, FEW + 1])
+def test_modes_of_what_changed_do_not_depend_on_a_default_acl(host: Host, count: int) -> None:
+    closed = b"".join(struct.pack("<HHI", tag, bits, 0xFFFFFFFF) for tag, bits in ((0x01, 7), (0x04, 7), (0x20, 0)))
+    root = spare(host)
+    try:
+        for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
+            os.setxattr(folder, "system.posix_acl_default", struct.pack("<I", 2) + closed)
+    except OSError as error:
+        pytest.skip(f"this file system has no ACLs: {error}")
+    made = host.release(
+        {**KEPT, **{b"came/deep/%d" % number: b"" for number in range(count)}, b"dir/run": b"#!/bin/sh"}
+    )
+    assert staged(host, made) is True
+    release = host.app / "releases" / made.id
+    found = [path for path in release.rglob("*") if not path.is_symlink()]
+    modes = {(path.is_dir() or path.name == "run", path.stat().st_mode & 0o777) for path in found}
+    assert modes == {(True, 0o755), (False, 0o644)}
 
 
 def test_a_file_that_was_only_touched_is_hashed_and_stays(host: Host) -> None:
