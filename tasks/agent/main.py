@@ -27,6 +27,7 @@ from .prepare import lacking, prepare, share
 from .probe import check, probe, status
 from .problem import Problem, explain
 from .prune import prune
+from .spare import given_up
 from .stage import stage, verify
 from .state import State, refuse_newer, sweep
 from .wire import LEASE_S, Over, Wire
@@ -127,7 +128,8 @@ class Session:
             return {}
         if verb == "flip":
             return flip(self.wire, place, self.armed, request)
-        return (SETTING_UP.get(verb) or WORKING[verb])(self.wire, place, request)
+        work = SETTING_UP.get(verb) or WORKING[verb]
+        return given_up(place, lambda: work(self.wire, place, request))
 
     def open(self, request: Json) -> Json:
         """Learn where things are; the first request of every session."""

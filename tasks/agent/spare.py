@@ -11,12 +11,13 @@ import os
 import time
 
 from .place import ID
+from .problem import Problem, explain
 from .record import read_record
 from .trees import remove
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Iterator, Optional, Sequence
+    from typing import Callable, Iterator, Optional, Sequence
 
     from .place import Place
     from .problem import Json
@@ -43,6 +44,19 @@ def discard(place: Place) -> None:
         grave = place.private("spare-" + name)
         os.rename(os.path.join(place.spare, name), grave)
         remove(grave)
+
+
+def given_up(place: Place, work: Callable[[], Json]) -> Json:
+    """Run ``work`` and, where the disk is full, run it once more with the spare deleted."""
+    try:
+        return work()
+    except (OSError, Problem) as error:
+        problem = explain(error) if isinstance(error, OSError) else error
+        if problem.code != "disk-full" or not _names(place):
+            raise
+    with contextlib.suppress(OSError):
+        discard(place)
+    return work()
 
 
 def take(place: Place, draft: str, history: Sequence[Json], reuse_after: float) -> Optional[Record]:

@@ -98,3 +98,14 @@ def test_wherever_the_disk_fills_up_nothing_half_made_stands(host: Host, room: i
     host.deploy(two, 3)
     assert host.files(two) == two.files
     assert not host.leftovers()
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_release_that_finds_no_room_gets_that_of_the_spare(host: Host) -> None:
+    for turn, files in enumerate(({b"big": os.urandom(3 << 20)}, ONE, TWO), 1):
+        host.deploy(host.release(files), turn, keep=1)
+    assert len(list((host.own / "spare").iterdir())) == 2
+    made = host.release({b"big": os.urandom(3 << 20)})
+    host.deploy(made, 4, reuse_after=3600)
+    assert host.files(made) == made.files
+    assert list((host.own / "spare").iterdir()) == []
