@@ -50,7 +50,9 @@ class InlineTransport:
         return self.git.spread_s(host)
 
     def _delta(self, release: Release, probe: Probe) -> Delta | None:
-        """Return what makes the release of what the host has, best of what it serves."""
+        """Return what makes the release of what the host has, best of what it serves; None where it is there."""
+        if release.id in probe.releases:
+            return None
         for identity in sorted(probe.releases, key=lambda name: (name == probe.current, name), reverse=True):
             commit = probe.releases[identity].commit
             pack = self.make(commit, release)

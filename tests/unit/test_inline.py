@@ -52,6 +52,12 @@ def test_where_that_is_not_known_here_it_builds_on_the_newest_that_is() -> None:
     assert brought({"1" * 40: b"one", "2" * 40: b"two"}, probe(1, 2, 3, live=3)).payload == b"two"
 
 
+def test_a_target_that_has_the_release_is_sent_nothing_and_the_source_is_not_needed() -> None:
+    seen = probe(1, live=1)
+    there = seen.model_copy(update={"releases": {**seen.releases, RELEASE.id: seen.releases[identity(1)]}})
+    assert brought({"1" * 40: b"one", None: b"whole"}, there, is_whole=True).payload == b""
+
+
 def test_a_target_without_any_base_asks_the_mirrors_unless_the_whole_release_is_wanted_inline() -> None:
     assert brought({None: b"whole"}, probe()).payload == b""
     assert "base" not in brought({None: b"whole"}, probe()).fields
