@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 TICK_NS = 20_000_000  # a file's time of change is that of the last tick of the kernel's clock
+COARSE_NS = 2_000_000_000  # where times are kept in whole seconds, as by ext4 with small inodes, or in every other one
 LOOK = b" %d %d %d %d %d"
 
 
@@ -38,7 +39,7 @@ class Record:
 
     def begin(self) -> None:
         """Note the time before any file is hashed."""
-        self._before = time.time_ns() - TICK_NS
+        self._before = time.time_ns()
 
     def entry(self, path: bytes) -> Tuple[bytes, bytes]:
         """Return the mode and object id of a path, as git lists them."""
@@ -55,7 +56,9 @@ class Record:
 
     def note(self, path: bytes, seen: os.stat_result) -> None:
         """Remember that the file was hashed now and is what it must be."""
-        self.lines[path] = b"%s %s" % self.entry(path) + (look(seen) if seen.st_ctime_ns < self._before else b"")
+        tick = TICK_NS if seen.st_ctime_ns % (COARSE_NS // 2) else COARSE_NS
+        is_sure = seen.st_ctime_ns + tick < self._before
+        self.lines[path] = b"%s %s" % self.entry(path) + (look(seen) if is_sure else b"")
 
     def becomes(self, tree: str, changes: Changes, links: Links) -> Record:
         """Return the record of another tree, which has these changes; nothing is known of what changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -181,6 +182,21 @@ def test_what_changed_in_the_tick_in_which_it_was_hashed_is_not_trusted(tmp_path
     record.note(b"a", seen)
     assert record.knows(b"a", seen)
     assert not record.becomes("", {b"a": (b"100755", b"0" * 40)}, {}).knows(b"a", seen)
+
+
+def test_where_times_are_whole_seconds_what_changed_in_the_last_two_is_not_trusted(tmp_path: Path) -> None:
+    def known(changed_at: int) -> bool:
+        record = Record("", {b"a": b"100644 " + b"0" * 40}, {})
+        seen = os.stat_result((*tmp_path.stat()[:10], 0.0, 0.0, 0.0, 0, 0, changed_at))
+        record.begin()
+        record.note(b"a", seen)
+        return record.knows(b"a", seen)
+
+    second = 10**9
+    now = time.time_ns() // second * second
+    assert not known(now - second)
+    assert known(now - second + 1)
+    assert known(now - 3 * second)
 
 
 def _now(folder: Path) -> int:
