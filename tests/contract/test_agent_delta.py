@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from agent_host import GIT, Agent, Content, Host, Made, Refused, git
 
-from tasks.agent.wire import PAYLOAD_MOST
+from tasks.agent import repo
+from tasks.agent.delta import apply
+from tasks.agent.wire import PAYLOAD_MOST, Wire
 
 ONE: dict[bytes, Content] = {b"index.html": b"one", b"dir/file": b"file" * 999, b"gone": b"gone"}
 TWO: dict[bytes, Content] = {b"index.html": b"two", b"dir/file": b"file" * 999, b"new": ("dir/file",)}
@@ -86,6 +88,21 @@ def test_a_pack_of_many_objects_is_kept_as_a_pack(host: Host) -> None:
         assert fetch(agent, two, one, pack(host, two, one))["from"] == "inline"
         agent.stage(two, fetch=False)
     assert host.files(two) == many
+
+
+def test_what_a_delta_brought_is_on_the_disk_before_the_release_is_live(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, trace = host.release(ONE), tmp_path / "trace"
+    monkeypatch.setattr(repo, "environment", lambda home: {**GIT, "GIT_TRACE2_EVENT": str(trace)})
+    target = repo.Repo(Wire(), str(tmp_path / "repo.git"))
+    target.make()
+    if tuple(map(int, (repo.git_version(Wire()) or "").split(".")[:2])) < (2, 36):
+        pytest.skip("this git cannot be told to")
+    request = {"base": "", "base_commit": "", "commit": made.commit, "ref": made.ref, "payload": pack(host, made, None)}
+    assert apply(target, request, {}) is None
+    flushed = [line for line in trace.read_text().splitlines() if 'hardware-flush"' in line]
+    assert len(flushed) == 2, "the objects, all at once, and the ref"
 
 
 def test_without_the_base_the_mirrors_are_asked_and_the_reason_named(host: Host) -> None:
