@@ -60,11 +60,11 @@ def stage(wire: Wire, place: Place, request: Json) -> Json:
 
 
 def _make_at_last(wire: Wire, place: Place, repo: Repo, request: Json) -> Record:
-    """Make the release and return the record of its files; without the spare where it cannot be made of that."""
+    """Make the release and return the record of its files; anew where what is another user's made the spare useless."""
     kept = spares(place)
     try:
         return _make(wire, place, repo, request)
-    except (OSError, Problem) as error:
+    except (PermissionError, Problem) as error:
         if kept == spares(place) or (isinstance(error, Problem) and error.code != "bad-checkout"):
             raise
         return _make(wire, place, repo, request)  # the spare is no more

@@ -213,6 +213,18 @@ def test_when_a_release_was_live_last_is_when_the_next_one_came() -> None:
     assert live_until(history, "d") is None
 
 
+def test_a_spare_in_which_nothing_may_be_changed_is_followed_by_one_made_anew(host: Host) -> None:
+    locked = spare(host) / "gone/file"
+    if subprocess.run(["chattr", "+i", locked], capture_output=True, check=False).returncode:
+        pytest.skip("this user or file system makes no file immutable")
+    made = host.release(NEW)
+    try:
+        host.deploy(made, 9)
+    finally:
+        subprocess.run(["chattr", "-R", "-i", host.own], capture_output=True, check=False)
+    assert host.files(made) == NEW
+
+
 @pytest.fixture
 def stuck(host: Host) -> Iterator[Path]:
     """Have something in the spare that cannot be deleted, as another user's files for a user that is not root."""
