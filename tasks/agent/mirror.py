@@ -42,7 +42,7 @@ HIDDEN = ("refs/replace/", "refs/heads/", "refs/notes/")
 HARMLESS = (
     *("zeroPaddedFilemode", "zeroPaddedDate", "missingSpaceBeforeDate", "missingSpaceBeforeEmail", "badTimezone"),
     *("missingNameBeforeEmail", "missingEmail", "badEmail", "badDate", "badDateOverflow", "nulInCommit"),
-    *("nullSha1", "fullPathname", "duplicateEntries", "multipleAuthors"),
+    *("nullSha1", "duplicateEntries", "multipleAuthors"),
 )
 """What old histories hold and no harm comes of (git-fsck(1), fsck message ids): reported, not refused."""
 

@@ -162,6 +162,12 @@ def test_a_tree_that_would_write_into_git_s_own_folder_is_refused(mirror: Path, 
     assert "hasDotgit" in push(work, mirror, f"{commit}:{OLD}")
 
 
+def test_a_tree_whose_path_leads_out_of_it_is_refused(mirror: Path, work: Path) -> None:
+    blob = bytes.fromhex(git("hash-object", "-w", "--stdin", data=b"x", cwd=work))
+    commit = git("commit-tree", raw(work, "tree", b"100644 ../../out\0" + blob), "-m", "x", cwd=work)
+    assert "fullPathname" in push(work, mirror, f"{commit}:{OLD}")
+
+
 def test_git_knows_every_fault_that_is_called_harmless(work: Path) -> None:
     known = git("help", "--config", cwd=work)
     assert [name for name in HARMLESS if f"receive.fsck.{name}" not in known] == []
