@@ -15,6 +15,7 @@ from .children import inherit
 from .difference import difference
 from .fetch import fetch
 from .flip import after_flip, arm, confirm, flip, revert
+from .foresee import foresee
 from .growth import retain
 from .hold import break_hold, hold, let_go
 from .install import install, is_whole
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     MirrorVerb = Callable[[Wire, Json], Json]
 
 LOCK_WAIT = 4 / 3  # leases: the session before this one may have been cut off
-LOOKING: Dict[str, Verb] = {"probe": probe, "status": status, "check": check, "adoption": adoption}
+LOOKING: Dict[str, Verb] = {"probe": probe, "status": status, "check": check, "adoption": adoption, "foresee": foresee}
 """What leaves nothing behind on the host, not even a lock."""
 
 WORKING: Dict[str, Verb] = {

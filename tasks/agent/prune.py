@@ -22,7 +22,7 @@ from .trees import remove
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Iterator, List
+    from typing import Iterator, List, Optional
 
     from .problem import Json
     from .wire import Wire
@@ -34,7 +34,7 @@ def prune(wire: Wire, place: Place, request: Json) -> Json:
     What cannot be deleted, as files of another user, is at least out of ``releases``, and Problem "not-pruned" says so.
     """
     state = State(place)
-    removed, stuck = doomed(place, state, request["keep"]), []
+    removed, stuck = doomed(place, state, request["keep"], place.current()), []
     lived = [identity for identity in removed if request["spare"] and live_until(state.history, identity)]
     works = [partial(_retire, place, identity, is_spare=identity in lived[-1:]) for identity in removed]
     for work in [*([] if request["spare"] else [partial(discard, place)]), *works]:
@@ -68,13 +68,12 @@ def _retire(place: Place, identity: str, is_spare: bool) -> None:
     remove(grave)  # last, for as long as the grave is there the next run knows that there is something to settle
 
 
-def doomed(place: Place, state: State, keep: int) -> List[str]:
-    """Return the ids that prune removes: all but the live one, the one before, and the ``keep`` newest that were live.
+def doomed(place: Place, state: State, keep: int, current: Optional[str]) -> List[str]:
+    """Return the ids that prune removes: all but ``current``, the one before, and the ``keep`` newest that were live.
 
     What was adopted stays, by its id, also where its record was lost: it may hold what no release has. None go where
     this host's history does not know what is live: it was lost, and nobody can tell what was live before.
     """
-    current = place.current()
     lived = list(dict.fromkeys(record["id"] for record in reversed(state.history)))
     if current is not None and current not in lived:
         return []

@@ -38,8 +38,7 @@ def stage(wire: Wire, place: Place, request: Json) -> Json:
     if place.adopted(identity) and place.stands(identity):
         return {"made": False, "files": 0}
     if "commit" not in request:
-        told = "release %s was adopted on other targets and is not here, and no mirror has it: name another release "
-        raise Problem("not-adopted", (told + "with --to, or leave this target out with --only") % identity)
+        raise not_adopted(identity)
     if repo.tree_of(request["commit"]) != request["tree"]:
         raise Problem("bad-request", "tree %s is not that of the release commit" % request["tree"])
     if request.get("restricted") and not repo.has(request["commit"], RELEASES % place.environment + identity):
@@ -84,6 +83,12 @@ def _make(wire: Wire, place: Place, repo: Repo, request: Json) -> Record:
             remove(draft)
         raise
     return making.record
+
+
+def not_adopted(identity: str) -> Problem:
+    """Return what is wrong where a release without a commit is not here."""
+    told = "release %s was adopted on other targets and is not here, and no mirror has it: name another release "
+    return Problem("not-adopted", (told + "with --to, or leave this target out with --only") % identity)
 
 
 def _held(wire: Wire, place: Place, repo: Repo, request: Json) -> int:
@@ -169,15 +174,21 @@ def plan_links(place: Place, paths: Collection[bytes], directories: Sequence[str
                 raise Problem("linked-path-taken", told)
         links[path] = b"../" * (path.count(b"/") + 2) + b"shared/" + path
     _refuse_nested(links)
+    refuse_lacking(place, directories, files)
+    for name in directories:
+        os.makedirs(os.path.join(place.shared, name), exist_ok=True)
+    return links
+
+
+def refuse_lacking(place: Place, directories: Sequence[str], files: Sequence[str]) -> None:
+    """Raise Problem where ``shared/`` lacks a file that is to be linked, or has no directory where one must be."""
     missing = [name for name in files if not os.path.isfile(os.path.join(place.shared, name))]
     if missing:
         raise Problem("missing-shared-file", "not in %s: %s: put it there first" % (place.shared, ", ".join(missing)))
     for name in directories:
-        path_here = os.path.join(place.shared, name)
-        if os.path.lexists(path_here) and not os.path.isdir(path_here):
-            raise Problem("linked-path-taken", "%s is not a directory, as targets.linked_dirs says" % path_here)
-        os.makedirs(path_here, exist_ok=True)
-    return links
+        path = os.path.join(place.shared, name)
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise Problem("linked-path-taken", "%s is not a directory, as targets.linked_dirs says" % path)
 
 
 def _linked_path(name: str) -> bytes:

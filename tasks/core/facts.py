@@ -103,6 +103,16 @@ class Staged(Fact):
     files: Count
 
 
+class Foreseen(Fact):
+    """How a host would come by a release, and what it would then prune: see ``agent.foresee``."""
+
+    here: bool
+    inline: bool
+    restricted: bool
+    mirrors: tuple[Text, ...]
+    pruned: tuple[Identity, ...]
+
+
 class Flipped(Fact):
     """The host's own clock, seconds since 1970, when the rename had happened."""
 

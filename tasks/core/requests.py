@@ -110,6 +110,20 @@ def stage(release: Release, targets: TargetsConfig) -> Request:
     return Request("stage", fields, timeout_s * 2 + QUICK_S)
 
 
+def foresee(bring: Request, release_id: str, kind: str, targets: TargetsConfig) -> Request:
+    """Ask what ``bring``, staging, a flip of this kind and ``prune`` would do; the delta of ``bring`` stays here."""
+    fields = {
+        **bring.fields,
+        "carries": bool(bring.payload),
+        "id": release_id,
+        "kind": kind,
+        "linked_dirs": list(targets.linked_dirs),
+        "linked_files": list(targets.linked_files),
+        "keep": targets.keep,
+    }
+    return Request("foresee", fields, 4 * QUICK_S)
+
+
 def arm(release_id: str) -> Request:
     """Ask for the link to be laid ready."""
     return Request("arm", {"id": release_id})

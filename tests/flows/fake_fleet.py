@@ -13,7 +13,7 @@ from tasks.core.release import Release
 from tasks.core.requests import Request
 
 M = TypeVar("M", bound=BaseModel)
-READING = ("probe", "status", "check", "adoption")
+READING = ("probe", "status", "check", "adoption", "foresee")
 TRUE_TIME = 1_800_000_000.0
 FREE = {"free_bytes": 10**10, "free_inodes": 10**6, "python": "3.11.2", "git": "2.39.2"}
 
@@ -67,6 +67,9 @@ class FakeHost:
     skips: list[dict[str, str]] = field(default_factory=list)
     faults: dict[str, Fault] = field(default_factory=dict)
     off_mirrors: bool = False
+    inline: bool = True
+    restricted: bool = False
+    doomed: list[str] = field(default_factory=list)
     place: str | None = None
     clock_offset_s: float = 0.0
     delay_s: float = 0.0
@@ -143,13 +146,20 @@ class FakeHost:
     def _do_check(self, linked_files: list[str], mirrors: list[dict[str, str]], spread_s: float) -> dict[str, Any]:
         return {"findings": self.findings, "probe": self._do_probe()}
 
-    def _do_fetch(self, commit: str, ref: str, mirrors: list[dict[str, str]], timeout_s: float) -> dict[str, Any]:
+    def _do_fetch(self, commit: str, mirrors: list[dict[str, str]], **_: Any) -> dict[str, Any]:
         if commit in self.objects:
             return {"from": None, "skipped": []}
         if self.off_mirrors:
             raise RefusedError("fetch", "no mirror has it")
         self.objects.add(commit)
         return {"from": mirrors[0]["name"], "skipped": self.skips}
+
+    def _do_foresee(self, id: str, carries: bool, mirrors: Any = (), commit: str = "", **_: Any) -> dict[str, Any]:  # noqa: A002
+        here = commit in self.objects or id in self.adopted
+        inline = not here and carries and self.inline and not self.restricted
+        names = [] if here or inline else [mirror["name"] for mirror in mirrors]
+        found = {"here": here, "inline": inline, "mirrors": names}
+        return {**found, "restricted": self.restricted, "pruned": self.doomed}
 
     def _do_adoption(self, linked_dirs: list[str], linked_files: list[str], undo: bool) -> dict[str, Any]:
         due = self.current in self.adopted if undo else self.docroot
@@ -213,7 +223,7 @@ class FakeHost:
         return {"current": self.current}
 
     def _do_prune(self, keep: int, spare: bool) -> dict[str, Any]:
-        return {"removed": []}
+        return {"removed": self.doomed}
 
 
 def stack(history: Sequence[Record]) -> list[str]:

@@ -141,22 +141,22 @@ def test_prune_keeps_the_live_one_the_one_before_and_the_newest_that_were_live(
     if current:
         os.symlink(place.link_text(current), place.link)
     state = remembered(place, *(record(identity, turn) for turn, identity in enumerate(history)))
-    assert doomed(place, state, keep) == removed
+    assert doomed(place, state, keep, current) == removed
 
 
 def test_prune_keeps_both_ends_of_a_flip_that_is_under_way(place: Place) -> None:
     standing(place, A, B, C)
     os.symlink(place.link_text(C), place.link)
     state = remembered(place, record(C), pending=record(A, 2, was=B))
-    assert doomed(place, state, 0) == []
+    assert doomed(place, state, 0, C) == []
 
 
 def test_prune_counts_as_live_what_was_before_a_rollback(place: Place) -> None:
     standing(place, A, B, C)
     os.symlink(place.link_text(B), place.link)
     state = remembered(place, record(A, 1), record(B, 2), record(C, 3), record(B, 4, "rollback"))
-    assert doomed(place, state, 0) == [C]  # a rollback from B goes to A
-    assert doomed(place, state, 2) == []
+    assert doomed(place, state, 0, B) == [C]  # a rollback from B goes to A
+    assert doomed(place, state, 2, B) == []
 
 
 def test_prune_never_takes_what_was_adopted_not_even_where_its_record_is_damaged(place: Place) -> None:
@@ -164,8 +164,8 @@ def test_prune_never_takes_what_was_adopted_not_even_where_its_record_is_damaged
     standing(place, before, A, B)
     Path(place.manifest(before)).write_text("{")
     os.symlink(place.link_text(B), place.link)
-    assert doomed(place, remembered(place, record(before, 0, "adopt"), record(A, 1), record(B, 2)), 0) == []
-    assert doomed(place, remembered(place, record(A, 1), record(B, 2), record(B, 3, "rollback")), 0) == []
+    assert doomed(place, remembered(place, record(before, 0, "adopt"), record(A, 1), record(B, 2)), 0, B) == []
+    assert doomed(place, remembered(place, record(A, 1), record(B, 2), record(B, 3, "rollback")), 0, B) == []
     sweep(place)
     assert place.stands(before)
 
