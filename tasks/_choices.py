@@ -1,4 +1,4 @@
-"""Which transport one command uses, and where it gets its deltas."""
+"""What one command was asked to use: which transport, and where it gets its deltas; which limits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache
 from .core.config import Settings
 from .core.errors import RepositoryError, UsageError
 from .core.hosts import Host
+from .core.policy import FailPolicy, read_limit
 from .core.release import Release
 from .remote.source import Source
 from .transports import Transport
@@ -15,8 +16,9 @@ from .transports.git import GitTransport
 from .transports.inline import LARGE, SMALL, InlineTransport
 
 
-def choose(kind: str, settings: Settings, hosts: Sequence[Host], source: Callable[[], Source]) -> Transport:
-    """Return the transport of that kind for ``hosts``; raise UsageError where there is none."""
+def choose(asked: str | None, settings: Settings, hosts: Sequence[Host], source: Callable[[], Source]) -> Transport:
+    """Return the transport for ``hosts`` that was asked for, or configured; raise UsageError where there is none."""
+    kind = asked or settings.transport.kind
     timeout_s, width = settings.targets.stage_timeout, settings.ssh.connections
     git = GitTransport(settings.mirrors, settings.ssh.user, timeout_s, hosts, width)
     if kind == "git":
@@ -32,4 +34,13 @@ def choose(kind: str, settings: Settings, hosts: Sequence[Host], source: Callabl
             return None  # a rollback needs no source: the mirrors have the release
 
     most, is_whole = (SMALL, False) if kind == "auto" else (LARGE, True)
-    return InlineTransport(git, make, most, is_whole)
+    return InlineTransport(git, make, most, is_whole, kind)
+
+
+def policy(settings: Settings, asked: str | None) -> FailPolicy:
+    """Return the limits in force: those of the configuration, or ``--fail-limit`` alone."""
+    if asked is not None:
+        return FailPolicy(read_limit(asked))
+    groups = settings.targets.groups.items()
+    limits = {name: group.fail_limit for name, group in groups if group.fail_limit is not None}
+    return FailPolicy(settings.targets.fail_limit, limits)

@@ -36,6 +36,7 @@ HELP = {
 
 CHANGING = {
     **HELP,
+    "plan": "say what would be done where, and change nothing anywhere",
     "wait": "seconds to wait for the environment's lock (default: 0)",
     "new-hosts": "go on though the ledger's last record has other hosts than the configuration",
     "lost-records": "go on though the ledger lost what was seen of it here or on a target",
@@ -55,6 +56,14 @@ class Options:
     wait: int = 0
     new_hosts: bool = False
     lost_records: bool = False
+
+    def words(self) -> tuple[str, ...]:
+        """Return the words that ask for the same on the command line, but for the environment and the format."""
+        texts = {"only": self.only, "reason": self.reason, "fail-limit": self.fail_limit, "transport": self.transport}
+        given = {**texts, "wait": str(self.wait or "")}
+        flags = {"new-hosts": self.new_hosts, "lost-records": self.lost_records}
+        said = [word for name, text in given.items() if text for word in (f"--{name}", text)]
+        return (*said, *(f"--{name}" for name, on in flags.items() if on))
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,14 @@ from typing import Protocol, Self, TypeVar
 from invoke.exceptions import Exit
 
 from . import _show
+from ._choices import choose, policy
 from ._cli import Asked, Options, state_folder
 from ._here import cache_folder, operator, read_settings
 from ._setting_up import Logins, pinned
-from ._transports import choose
+from ._show_plan import show_plan
 from .core.errors import RepositoryError, UsageError
 from .core.facts import Finding
 from .core.hosts import Host, select
-from .core.policy import FailPolicy, read_limit
-from .core.report import Report
 from .core.requests import Request
 from .core.text import printable
 from .core.told import Told
@@ -33,6 +32,7 @@ from .flows.deploy import deploy
 from .flows.hands import Hands
 from .flows.locking import lock, unlock
 from .flows.mirrors import check_mirrors, sync_mirrors
+from .flows.plan import plan_deploy, plan_rollback
 from .flows.reading import Reader
 from .flows.releasing import Releasing
 from .flows.rollback import rollback
@@ -56,6 +56,12 @@ class Found(Protocol):
     @property
     def exit_code(self) -> int: ...
     def as_json(self) -> dict[str, object]: ...
+
+
+class Lined(Found, Protocol):
+    """What is said to people in lines."""
+
+    def lines(self) -> Iterable[str]: ...
 
 
 F = TypeVar("F", bound=Found)
@@ -85,11 +91,18 @@ class Desk:
 
     def deploy(self, ref: str | None, *, snapshot: bool) -> None:
         """Deploy, show the report, end with its exit code."""
-        if ref is not None and snapshot:
-            raise UsageError("--ref and --snapshot exclude each other: a snapshot is what is on disk")
+        work = self._releasing(ref, snapshot=snapshot)
         if self.settings.environment == DEMO:
             self._prepare_demo()
-        self._say(self._deploy(ref, snapshot=snapshot), _show.show_report)
+        self._say(deploy(work.hands, work), _show.show_report)
+
+    def plan(self, ref: str | None, *, snapshot: bool) -> None:
+        """Show what `deploy` would do; change nothing."""
+        self._say(plan_deploy(self._releasing(ref, snapshot=snapshot), self.options.words()), show_plan)
+
+    def plan_rollback(self, to: str | None) -> None:
+        """Show what `rollback` would do; change nothing."""
+        self._say(plan_rollback(self._hands(), to, self.options.words(), lambda: self._source), show_plan)
 
     def rollback(self, to: str | None) -> None:
         """Roll back, show the report, end with its exit code."""
@@ -119,19 +132,18 @@ class Desk:
     def setup(self, asked: Asked) -> None:
         """Prepare mirrors, targets and keys, and show what was changed."""
         logins = Logins(self.settings, self._connector, self._fleet, self._selected, asked)
-        report = logins.setting_up(self._hands(), self._targets, self._mirror_fleet, lambda: self._source).run()
-        self._show_lines(report.lines(), report.as_json(), report.exit_code)
+        setting_up = logins.setting_up(self._hands(), self._targets, self._mirror_fleet, lambda: self._source)
+        self._show_lines(setting_up.run())
 
     def adopt(self, *, undo: bool, plan: bool, gap: bool) -> None:
         """Make what targets serve already their first release, or give it back, and show what was done."""
-        report = adopt(self._hands(), undo=undo, plan=plan, gap=gap)
-        self._show_lines(report.lines(), report.as_json(), report.exit_code)
+        self._show_lines(adopt(self._hands(), undo=undo, plan=plan, gap=gap))
 
     def pin(self, file: str | None, *, go_on: bool) -> None:
         """List host keys that are not pinned, or pin those that ``file`` names; end here unless all is well."""
         found = pinned(self.settings, self._selected, file)
         if not go_on or found.exit_code:
-            self._show_lines(found.lines(), found.as_json(), found.exit_code)
+            self._show_lines(found)
         elif found.added:
             for line in found.lines():
                 self.progress.say(line)
@@ -143,36 +155,32 @@ class Desk:
             show(found)
         self._exit(found.exit_code)
 
-    def _show_lines(self, lines: Iterable[str], document: dict[str, object], code: int) -> None:
-        if self.options.as_json:
-            _show.show_json(document)
-        else:
-            _show.show_lines(lines)
-        self._exit(code)
+    def _show_lines(self, found: Lined) -> None:
+        self._say(found, lambda found: _show.show_lines(found.lines()))
 
     def check_mirrors(self) -> None:
         """Show what every mirror has and lacks."""
-        report = check_mirrors(self._hands(), self._mirrors)
-        self._show_lines(report.lines(), report.as_json(), report.exit_code)
+        self._show_lines(check_mirrors(self._hands(), self._mirrors))
 
     def sync_mirrors(self, origin: str | None, keep: int) -> None:
         """Bring all mirrors level and, with ``keep``, retire old releases."""
-        report = sync_mirrors(self._hands(), self._mirrors, origin, keep)
-        self._show_lines(report.lines(), report.as_json(), report.exit_code)
+        self._show_lines(sync_mirrors(self._hands(), self._mirrors, origin, keep))
 
     def _prepare_demo(self) -> None:
         """Make the demo's mirrors and, the first time, release its first version: there must be one to go back to."""
         self._mirrors.make()
         if not self._source.tags():
             self.progress.say("the demo's first version:")
-            first = self._deploy(self.demo.first_version, snapshot=False)
+            work = self._releasing(self.demo.first_version, snapshot=False)
+            first = deploy(work.hands, work)
             if first.exit_code:
                 self._say(first, _show.show_report)
             self.progress.say("the demo's second version:")
 
-    def _deploy(self, ref: str | None, *, snapshot: bool) -> Report:
-        hands = self._hands()
-        return deploy(hands, Releasing(hands, self._source, self._mirrors, ref, snapshot))
+    def _releasing(self, ref: str | None, *, snapshot: bool) -> Releasing:
+        if ref is not None and snapshot:
+            raise UsageError("--ref and --snapshot exclude each other: a snapshot is what is on disk")
+        return Releasing(self._hands(), self._source, self._mirrors, ref, snapshot)
 
     def _exit(self, code: int) -> None:
         if code:
@@ -180,21 +188,13 @@ class Desk:
 
     def _hands(self) -> Hands:
         settings, options = self.settings, self.options
-        groups = {
-            name: group.fail_limit for name, group in settings.targets.groups.items() if group.fail_limit is not None
-        }
-        policy = FailPolicy(settings.targets.fail_limit, groups)
-        if options.fail_limit is not None:
-            policy = FailPolicy(read_limit(options.fail_limit))
         return Hands(
             settings=settings,
             hosts=self._selected,
             fleet=self._targets,
             progress=self.progress,
-            transport=choose(
-                options.transport or settings.transport.kind, settings, self._selected, lambda: self._source
-            ),
-            policy=policy,
+            transport=choose(options.transport, settings, self._selected, lambda: self._source),
+            policy=policy(settings, options.fail_limit),
             now=lambda: datetime.now(UTC),
             elapsed=time.monotonic,
             shield=Shield,

@@ -23,6 +23,7 @@ def deploy(
     snapshot: bool = False,
     only: str | None = None,
     transport: str | None = None,
+    plan: bool = False,
     reason: str = "",
     fail_limit: str | None = None,
     wait: int = 0,
@@ -33,4 +34,4 @@ def deploy(
     """Release the source's files to every target, check them there, and make them live everywhere at once."""
     options = _cli.Options(env, only, reason, fail_limit, json, transport, wait, new_hosts, lost_records)
     with _cli.desk(c, options) as desk:
-        desk.deploy(ref, snapshot=snapshot)
+        (desk.plan if plan else desk.deploy)(ref, snapshot=snapshot)

@@ -14,6 +14,7 @@ def rollback(
     env: str | None = None,
     to: str | None = None,
     only: str | None = None,
+    plan: bool = False,
     reason: str = "",
     fail_limit: str | None = None,
     wait: int = 0,
@@ -24,4 +25,4 @@ def rollback(
     """Put back what was live before, on every target at once; needs nothing but SSH to the targets."""
     options = _cli.Options(env, only, reason, fail_limit, json, None, wait, new_hosts, lost_records)
     with _cli.desk(c, options) as desk:
-        desk.rollback(to)
+        (desk.plan_rollback if plan else desk.rollback)(to)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -28,11 +29,30 @@ def allowed(limit: Limit, size: int) -> int:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """A limit in force: of ``size`` hosts ``allowed`` may fail; ``group`` is None for all that are selected."""
+
+    group: str | None
+    limit: Limit
+    allowed: int
+    size: int
+
+
+@dataclass(frozen=True)
 class FailPolicy:
     """The limit over the whole selection, and those that groups set for themselves."""
 
     overall: Limit
     groups: Mapping[str, Limit] = field(default_factory=dict)
+
+    def bounds(self, selected: Sequence[Host]) -> tuple[Bound, ...]:
+        """Return every limit that counts for these hosts."""
+        sizes = Counter[str | None](host.group for host in selected)
+        sizes[None] = len(selected)
+        limits: list[tuple[str | None, Limit]] = [(None, self.overall), *self.groups.items()]
+        return tuple(
+            Bound(name, limit, allowed(limit, sizes[name]), sizes[name]) for name, limit in limits if sizes[name]
+        )
 
     def verdict(self, selected: Sequence[Host], failed: Collection[str]) -> str | None:
         """Return the sentence that gives the run up, or None where it may go on."""

@@ -23,7 +23,7 @@ def deploy(hands: Hands, work: Releasing) -> Report:
     verdict = hands.policy.verdict(hands.hosts, failures)
     if verdict:
         return refused(hands, "deploy", probes, failures, verdict)
-    if not failures and all(work.is_served(commit, tree, probe.live) for probe in probes.values()):
+    if not failures and work.is_served(commit, tree, probes):
         return recording.settle(_nothing_to_do(hands, probes))
     release = work.release(commit, tree, probes)
     hands.failpoint("deploy.released")
@@ -37,8 +37,7 @@ def _changes(work: Releasing, probes: Mapping[str, Probe], tree: str) -> dict[st
     bases = {probe.live.tree for probe in probes.values() if probe.live}
     if len(bases) != 1 or not work.source.has(base := bases.pop()):
         return {}
-    changes = work.source.changes(base, tree)
-    return {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
+    return work.source.changes(base, tree).counts
 
 
 def _nothing_to_do(hands: Hands, probes: Mapping[str, Probe]) -> Report:

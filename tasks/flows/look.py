@@ -13,15 +13,15 @@ from ..core.requests import Request
 from .hands import Hands
 
 
-def look(hands: Hands) -> tuple[dict[str, Probe], dict[str, HostError]]:
+def look(hands: Hands, *, settle: bool = True) -> tuple[dict[str, Probe], dict[str, HostError]]:
     """Probe every host; return what those that could serve and be believed said, and why the others cannot.
 
     Where a killed run left something, the host settles first: a flip that nobody confirmed enters its record, or a
-    rollback would go one too far.
+    rollback would go one too far. Without ``settle`` nothing is written there; a probe says what settling would find.
     """
     answers = hands.ask("probe", {host.name: (Request("probe"),) for host in hands.hosts}, Probe)
     left = [name for name, answer in answers.items() if isinstance(answer, Probe) and answer.unsettled]
-    if left:
+    if left and settle:
         answers |= hands.ask("settle", {name: (Request("settle"),) for name in left}, Probe)
     probes: dict[str, Probe] = {}
     failures: dict[str, HostError] = {}
@@ -47,13 +47,18 @@ def refused(
         else Outcome(host.name, State.UNTOUCHED, probes[host.name].current)
         for host in hands.hosts
     ]
-    environment = hands.settings.environment
     return Report(
         command=command,
-        environment=environment,
+        environment=hands.settings.environment,
         exit_code=5,
         headline=f"nothing changed: {verdict}",
         outcomes=tuple(outcomes),
-        next_step=f"mend {fold(failures)}, or allow for it with --fail-limit; fab check --env {environment} tries all",
+        next_step=advice(hands, failures),
         timings_s=dict(hands.timings_s),
     )
+
+
+def advice(hands: Hands, failures: Mapping[str, HostError]) -> str:
+    """Say what to do about targets that are not as they must be."""
+    check = f"fab check --env {hands.settings.environment} tries all"
+    return f"mend {fold(failures)}, or allow for it with --fail-limit; {check}"

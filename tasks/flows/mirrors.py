@@ -129,13 +129,13 @@ def retired(refs: Refs, environment: str, keep: int, needed: Collection[str]) ->
     return {name: refs[name] for name in names if name in refs}
 
 
-def refuse_too_many(settings: Settings, failed: Mapping[str, RepositoryError]) -> None:
+def refuse_too_many(settings: Settings, failed: Mapping[str, SkeinError]) -> None:
     """Raise RepositoryError where more mirrors besides the hub failed than ``targets.mirror_fail_limit`` allows."""
     others, limit = len(settings.mirrors) - 1, settings.targets.mirror_fail_limit
     if len(failed) > allowed(limit, others):
         told = "; ".join(f"{name}: {error}" for name, error in failed.items())
         raise RepositoryError(
-            f"{len(failed)} of {others} mirrors besides the hub did not take the release, more than "
+            f"{len(failed)} of {others} mirrors besides the hub cannot take the release, more than "
             f"targets.mirror_fail_limit = {limit} allows; the targets were not touched: {told}"
         )
 

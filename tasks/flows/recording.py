@@ -70,6 +70,16 @@ class Recording:
             refuse_other_hosts(hands, run.chain)
         return run
 
+    @classmethod
+    def ahead(cls, hands: Hands, kind: str) -> Recording:
+        """Read the ledger as ``begin`` does, but take no lock and enter nothing; a freeze is no trouble either."""
+        run = cls(hands, kind)
+        with run.spared():
+            run.chain = run.begun = replace(hands.book.read(), waiting=hands.book.remembered().waiting)
+        if run.chain:
+            refuse_other_hosts(hands, run.chain)
+        return run
+
     def meet(self, probes: Mapping[str, Probe]) -> None:
         """Hold what targets saw of the ledger against it; raise LedgerError, for a deploy, where it lost that."""
         if self.chain and not self.hands.lost_records:
@@ -147,7 +157,7 @@ class Recording:
 
     def _decision(self, chain: Chain, release: Release | Adopted, probes: Mapping[str, Probe]) -> Decided:
         hands = self.hands
-        turn = max([chain.turn, *(probe.turn for probe in probes.values())]) + 1
+        turn = next_turn(chain, probes)
         before: dict[str | None, list[str]] = {}
         for name, probe in probes.items():
             before.setdefault(probe.current, []).append(name)
@@ -174,6 +184,11 @@ class Recording:
             "late": decided.late or decided.turn < chain.turn,
         }
         return Ended.model_validate({**entry(self.hands, chain.number + 1, decided.turn), **fields})
+
+
+def next_turn(chain: Chain, probes: Mapping[str, Probe]) -> int:
+    """Return the turn that a decision takes: above all that the ledger or any target has seen."""
+    return max([chain.turn, *(probe.turn for probe in probes.values())]) + 1
 
 
 def _results(outcomes: Iterable[Outcome]) -> list[dict[str, object]]:

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from ..core.errors import RepositoryError
-from ..core.facts import Present, Probe
+from ..core.errors import RepositoryError, SkeinError
+from ..core.facts import Difference, Present, Probe
 from ..core.hosts import fold
+from ..core.plan import Commits
 from ..core.plausible import believed
 from ..core.release import ID, NUMBER_MOST, Release, number_of, release_ref
 from .hands import Hands
 from .mirrors import refuse_too_many
-
-
-class Changes(Protocol):
-    """How many files differ between two trees."""
-
-    @property
-    def added(self) -> int: ...  # noqa: D102
-    @property
-    def changed(self) -> int: ...  # noqa: D102
-    @property
-    def removed(self) -> int: ...  # noqa: D102
 
 
 class SourceRepository(Protocol):
@@ -39,7 +29,12 @@ class SourceRepository(Protocol):
     def tags(self) -> tuple[str, ...]: ...  # noqa: D102
     def read_release(self, environment: str, identity: str, commit: str) -> Release: ...  # noqa: D102
     def refspecs(self, release: Release) -> Sequence[str]: ...  # noqa: D102
-    def changes(self, old: str | None, new: str) -> Changes: ...  # noqa: D102
+    def changes(self, old: str | None, new: str, most: int = 0) -> Difference: ...  # noqa: D102
+    def commits(self, old: str, new: str, most: int) -> Commits | None: ...  # noqa: D102
+    def weight(self, base: str | None, commit: str) -> int: ...  # noqa: D102
+    def draft_release(  # noqa: D102
+        self, environment: str, number: int, commit: str, tree: str, parent: str | None, when: datetime
+    ) -> Release: ...
     def make_release(  # noqa: D102
         self, environment: str, number: int, commit: str, tree: str, parent: str | None, when: datetime
     ) -> Release: ...
@@ -53,6 +48,9 @@ class Mirrors(Protocol):
 
     def bring(self, ref: str, commit: str) -> None:
         """Fetch a release commit that another machine made from the hub into the operator's own repository."""
+
+    def unreadable(self) -> Mapping[str, SkeinError]:
+        """Return the mirrors that cannot be read from here, and why."""
 
     def push(self, refspecs: Sequence[str]) -> dict[str, RepositoryError]:
         """Push to all mirrors side by side, atomically on each; return those that failed, raise where the hub did."""
@@ -81,15 +79,15 @@ class Releasing:
         self.hands.failpoint("deploy.resolved")
         return commit, tree
 
-    def is_served(self, commit: str, tree: str, live: Present | None) -> bool:
-        """Tell whether what is live on a host is what is wanted: for files on disk, the same bytes are enough."""
-        return live is not None and live.tree == tree and (live.source_commit == commit or self.snapshot)
+    def is_served(self, commit: str, tree: str, probes: Mapping[str, Probe]) -> bool:
+        """Tell whether what is live everywhere is what is wanted: for files on disk, the same bytes are enough."""
+        return all(probe.live and self._is_it(commit, tree, probe.live) for probe in probes.values())
 
     def release(self, commit: str, tree: str, probes: Mapping[str, Probe]) -> Release:
         """Return the release of that commit, on the mirrors: the newest one where it is that, else a new one."""
         with self.hands.progress.stage("release", 1) as seen:
             began = self.hands.elapsed()
-            release = self._newest_or_new(commit, tree, probes)
+            release, _ = self._newest_or_new(commit, tree, probes, self.source.make_release)
             self.hands.failpoint("deploy.tagged")
             failed = self.mirrors.push(self.source.refspecs(release))
             refuse_too_many(self.hands.settings, failed)
@@ -98,20 +96,36 @@ class Releasing:
             seen(release.id)
         return release
 
-    def _newest_or_new(self, commit: str, tree: str, probes: Mapping[str, Probe]) -> Release:
+    def foresee(self, commit: str, tree: str, probes: Mapping[str, Probe]) -> tuple[Release, bool]:
+        """Return what ``release`` would, and whether it would be new: then a draft, known to nobody by any name.
+
+        Raise RepositoryError where too many mirrors are out of reach.
+        """
+        release, is_new = self._newest_or_new(commit, tree, probes, self.source.draft_release)
+        failed = self.mirrors.unreadable()
+        refuse_too_many(self.hands.settings, failed)
+        self.notes += [f"mirror {name} would not take the release: {error}" for name, error in failed.items()]
+        return release, is_new
+
+    def _is_it(self, commit: str, tree: str, release: Present | Release) -> bool:
+        return release.tree == tree and (release.source_commit == commit or self.snapshot)
+
+    def _newest_or_new(
+        self, commit: str, tree: str, probes: Mapping[str, Probe], make: Callable[..., Release]
+    ) -> tuple[Release, bool]:
         environment = self.hands.settings.environment
         on_hub = self._on_hub(environment)
         known = {**self.source.releases(environment), **on_hub}
         newest = self._read_newest(environment, known, on_hub)
-        if newest and newest.tree == tree and (newest.source_commit == commit or self.snapshot):
-            return newest
+        if newest and self._is_it(commit, tree, newest):
+            return newest, False
         number = self._highest({*known, *self.source.tags()}, probes) + 1
         if number > NUMBER_MOST:
             raise RepositoryError(
                 f"release numbers end at {NUMBER_MOST}: a person must drop the tag and ref that has it"
             )
         parent = newest.commit if newest else None
-        return self.source.make_release(environment, number, commit, tree, parent, self.hands.now())
+        return make(environment, number, commit, tree, parent, self.hands.now()), True
 
     def _highest(self, known: Iterable[str], probes: Mapping[str, Probe]) -> int:
         """Return the highest release number that source, hub or a target has; a target is believed within a bound."""

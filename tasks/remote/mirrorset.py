@@ -127,12 +127,14 @@ class MirrorSet:
 
     def findings(self) -> tuple[Finding, ...]:
         """Try whether each mirror can be read from this machine."""
-        found = []
-        for name, refs in self.refs(("refs/skein/none/",)).items():
-            bad = isinstance(refs, SkeinError)
-            told = str(refs) if bad else "can be read from this machine"
-            found.append(Finding(what=f"mirror {name}", ok=not bad, message=told))
-        return tuple(found)
+        bad = self.unreadable()
+        told = {name: str(bad.get(name, "can be read from this machine")) for name in self.names}
+        return tuple(Finding(what=f"mirror {name}", ok=name not in bad, message=told[name]) for name in self.names)
+
+    def unreadable(self) -> dict[str, SkeinError]:
+        """Return the mirrors that cannot be read from this machine, and why."""
+        listed = self.refs(("refs/skein/none/",))
+        return {name: refs for name, refs in listed.items() if isinstance(refs, SkeinError)}
 
     def refs(self, prefixes: Sequence[str] = ("refs/skein/", TAGS)) -> dict[str, dict[str, str] | SkeinError]:
         """Return every mirror's refs below the prefixes, or why it cannot be read."""

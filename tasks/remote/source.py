@@ -11,29 +11,20 @@ import difflib
 import hashlib
 import os
 import tempfile
-from collections import Counter
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
 from ..core.errors import RepositoryError, UsageError
+from ..core.facts import Difference
+from ..core.plan import Commits
 from ..core.release import ID, Release, check_ref, release_id, release_ref
 from ..core.text import printable
-from . import chain
+from . import chain, comparing
 from .repository import Repository, reason, some
 from .store import Store
 from .worktree import discover, entries, uncommitted
-
-
-@dataclass(frozen=True)
-class Changes:
-    """How many files differ between two trees."""
-
-    added: int
-    changed: int
-    removed: int
 
 
 class Source:
@@ -146,14 +137,20 @@ class Source:
         ``parent`` is the environment's release commit before, None for the first. The tag comes before the ref, so
         a number that was used by halves is seen in ``tags`` and not used again.
         """
+        release = self.draft_release(environment, number, commit, tree, parent, when)
+        self._tag(release, when)
+        made, zeros = release.commit, "0" * len(release.commit)
+        self.private.run(f"cannot make {release.ref}", "update-ref", "--end-of-options", release.ref, made, zeros)
+        return release
+
+    def draft_release(
+        self, environment: str, number: int, commit: str, tree: str, parent: str | None, when: datetime
+    ) -> Release:
+        """Make the release commit alone: an object of the private repository, without tag or ref."""
         identity = release_id(when, number, commit)
         message = chain.MESSAGE.format(id=identity, commit=commit, number=number)
         made = self._commit_tree(tree, parent, message, when)
-        release = Release(identity, number, chain.check_environment(environment), commit, made, tree)
-        self._tag(release, when)
-        zeros = "0" * len(made)
-        self.private.run(f"cannot make {release.ref}", "update-ref", "--end-of-options", release.ref, made, zeros)
-        return release
+        return Release(identity, number, chain.check_environment(environment), commit, made, tree)
 
     def releases(self, environment: str) -> dict[str, str]:
         """Return the releases that the private repository knows, id to release commit, oldest first."""
@@ -181,38 +178,26 @@ class Source:
         """Say whether the object is in the private repository or the source."""
         return self.private.has(oid)
 
-    def changes(self, old: str | None, new: str) -> Changes:
-        """Count the files that differ from ``old`` to ``new``, trees or commits; all of them are added to None."""
-        if old is None:
-            listed = self.private.run(f"cannot read {new}", "ls-tree", "-r", "-z", "--name-only", new)
-            return Changes(added=listed.output.count(b"\0"), changed=0, removed=0)
-        options = ("-r", "-z", "--name-status", "--no-renames")
-        trees = (f"{old}^{{tree}}", f"{new}^{{tree}}")
-        listed = self.private.run(f"cannot compare {old} and {new}", "diff-tree", *options, "--end-of-options", *trees)
-        kinds = Counter(listed.output.split(b"\0")[0:-1:2])
-        added, removed = kinds.pop(b"A", 0), kinds.pop(b"D", 0)
-        return Changes(added=added, changed=kinds.total(), removed=removed)
+    def changes(self, old: str | None, new: str, most: int = 0) -> Difference:
+        """Count the files that differ from ``old`` to ``new``, trees or commits, and name ``most``; to None, all do."""
+        return comparing.changes(self.private, old, new, most)
+
+    def commits(self, old: str, new: str, most: int) -> Commits | None:
+        """Return the commits between two, with the first lines of ``most``; None where one of the two is not here."""
+        return comparing.commits(self.private, old, new, most)
+
+    def weight(self, base: str | None, commit: str) -> int:
+        """Return the bytes that what a release commit adds to ``base``, or to nothing, takes as it is stored."""
+        return comparing.weight(self.private, base, commit)
 
     def delta(self, base: str | None, release: Release, most: int) -> bytes | None:
         """Return a thin pack from a release commit, or from nothing, to ``release``, with its commit.
 
-        None where the base is not here, or where what changed takes more than ``most`` bytes as it is stored. The pack
-        leaves out what lies between the two commits: each stands where history ends (gitrepository-layout(5), shallow).
+        None where the base is not here, or where what changed takes more than ``most`` bytes as it is stored.
         """
-        if base and not self.has(base):
+        if (base and not self.has(base)) or self.weight(base, release.commit) > most:
             return None
-        kinds = ("diff-tree", "-r", "-z", base) if base else ("ls-tree", "-r", "-z")
-        listed = self.private.run(f"cannot read {release.commit}", *kinds, release.commit).output.split(b"\0")[:-1]
-        about = listed[::2] if base else (entry.partition(b"\t")[0] for entry in listed)
-        blobs = {words.split(b" ")[3 if base else 2] for words in about}
-        sizes = self.private.run(
-            "cannot tell sizes", "cat-file", "--batch-check=%(objectsize:disk)", stdin=b"\n".join([*blobs, b""])
-        ).output
-        if sum(int(size) for size in sizes.split() if size.isdigit()) > most:
-            return None
-        wanted = f"--shallow {release.commit}\n{release.commit}\n" + (f"--shallow {base}\n^{base}\n" if base else "")
-        words = ("pack-objects", "-q", "--revs", "--thin", "--shallow", "--stdout")
-        return self.private.run(f"cannot make a delta to {release.id}", *words, stdin=wanted.encode()).output
+        return comparing.delta(self.private, base, release.commit)
 
     @property
     def _tagged(self) -> Repository:

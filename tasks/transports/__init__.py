@@ -20,6 +20,9 @@ class Transport(Protocol):
     def bring(self, release: Release, host: Host, probe: Probe) -> tuple[Request, ...]:
         """Return the requests after which the target, which said ``probe``, has the release commit, complete."""
 
+    def why(self, release: Release, probe: Probe) -> str:
+        """Return the reason for what ``bring`` asks for, in a few words."""
+
     def mirrors_for(self, host: Host) -> tuple[MirrorUrl, ...]:
         """Return where the target would fetch from, nearest first; nothing for a transport without mirrors."""
 

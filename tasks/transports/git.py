@@ -39,6 +39,10 @@ class GitTransport:
         """Return one fetch; the agent orders mirrors of one rank by measured round trip and fails over."""
         return (fetch(release, self.mirrors_for(host), self.timeout_s, self.spread_s(host)),)
 
+    def why(self, release: Release, probe: Probe) -> str:
+        """Say that there is no choice."""
+        return "every target asks the mirrors"
+
     def spread_s(self, host: Host) -> float:
         """Return the seconds over which the targets of this host's nearest mirrors spread, none where they are few."""
         together = min(self.width, self._neighbours[self._nearest(host.zone)])

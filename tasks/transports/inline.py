@@ -9,6 +9,7 @@ from ..core.facts import Probe
 from ..core.hosts import Host
 from ..core.release import Release, release_ref
 from ..core.requests import Delta, MirrorUrl, Request, fetch
+from ..core.text import size
 from .git import GitTransport
 
 SMALL = 1 << 20
@@ -37,9 +38,14 @@ class InlineTransport:
     def bring(self, release: Release, host: Host, probe: Probe) -> tuple[Request, ...]:
         """Return one fetch that carries the delta, and names the mirrors for when it does not apply."""
         delta = self._delta(release, probe)
-        if delta is None:
+        if not isinstance(delta, Delta):
             return self.git.bring(release, host, probe)
         return (fetch(release, self.mirrors_for(host), self.git.timeout_s, self.spread_s(host), delta),)
+
+    def why(self, release: Release, probe: Probe) -> str:
+        """Say why the delta rides on the session, or why it does not."""
+        delta = self._delta(release, probe)
+        return f"a delta of at most {size(self.most)} rides on the session" if isinstance(delta, Delta) else delta
 
     def mirrors_for(self, host: Host) -> tuple[MirrorUrl, ...]:
         """Return the mirrors in the order of ``git``."""
@@ -49,15 +55,19 @@ class InlineTransport:
         """Return the seconds that ``git`` would spread over."""
         return self.git.spread_s(host)
 
-    def _delta(self, release: Release, probe: Probe) -> Delta | None:
-        """Return what makes the release of what the host has, best of what it serves; None where it is there."""
+    def _delta(self, release: Release, probe: Probe) -> Delta | str:
+        """Return what makes the release of what the host has, best of what it serves; or why nothing does."""
         if release.id in probe.releases:
-            return None
+            return "it is there already"
         for identity in sorted(probe.releases, key=lambda name: (name == probe.current, name), reverse=True):
             commit = probe.releases[identity].commit
             pack = self.make(commit, release)
             if pack is not None:
                 delta = Delta(release_ref(release.environment, identity), commit, pack)
-                return delta if len(pack) <= self.most else None
+                return delta if len(pack) <= self.most else f"the delta is above {size(self.most)}"
         pack = self.make(None, release) if self.is_whole else None
-        return Delta("", "", pack) if pack is not None and len(pack) <= self.most else None
+        if pack and len(pack) <= self.most:
+            return Delta("", "", pack)
+        if not probe.releases:
+            return "there is no release yet"
+        return f"no release there is known here, or what changed is above {size(LARGE)}"

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import RepositoryError, UsageError
+from tasks.core.plan import Commits
 from tasks.core.release import Release
-from tasks.remote.source import Changes, Source
+from tasks.remote.source import Source
 from tasks.remote.worktree import entries
 
 WHEN = datetime(2026, 11, 22, 10, 15, tzinfo=UTC)
@@ -411,9 +412,34 @@ def test_changes_are_counted_by_file(site: Path, opened: Open) -> None:
     (site / "index.php").chmod(0o755)
     new = commit(site)
     source = opened(site)
-    assert source.changes(old, new) == Changes(added=2, changed=2, removed=1)
-    assert source.changes(None, new) == Changes(added=4, changed=0, removed=0)
-    assert source.changes(new, f"{new}") == Changes(0, 0, 0)
+    found = source.changes(old, new, 1)
+    assert found.counts == {"added": 2, "changed": 2, "removed": 1}
+    assert found.names == {"added": ("moved",), "changed": ("index.php",), "removed": ("gone",)}
+    assert source.changes(None, new).counts == {"added": 4, "changed": 0, "removed": 0}
+    assert source.changes(None, new, 9).names["added"] == ("index.php", "kind", "moved", "new\nline")
+    assert source.changes(new, f"{new}").counts == {"added": 0, "changed": 0, "removed": 0}
+
+
+def test_commits_between_two_are_counted_on_both_sides_with_their_first_lines(site: Path, opened: Open) -> None:
+    old = commit(site)
+    git(site, "commit", "-q", "--allow-empty", "-m", "one \x1b[2J\n\nbody")
+    git(site, "commit", "-q", "--allow-empty", "-m", "two")
+    source, new = opened(site), git(site, "rev-parse", "HEAD")
+    assert source.commits(old, new, 1) == Commits(2, 0, ("two",))
+    assert source.commits(old, new, 9) == Commits(2, 0, ("two", "one \x1b[2J"))
+    assert source.commits(new, old, 9) == Commits(0, 2)
+    assert source.commits("a" * 40, new, 9) is None
+
+
+def test_a_draft_of_a_release_is_an_object_alone(site: Path, opened: Open) -> None:
+    source = opened(site)
+    wanted = source.resolve(None)
+    before = git(site, "for-each-ref")
+    draft = source.draft_release("prod", 1, wanted, source.tree_of(wanted), None, WHEN)
+    assert git(site, "for-each-ref") == before
+    assert (source.releases("prod"), source.tags()) == ({}, ())
+    assert len(source.delta(None, draft, 1 << 20) or b"") > 0
+    assert source.make_release("prod", 1, wanted, draft.tree, None, WHEN) == draft
 
 
 # --- releases

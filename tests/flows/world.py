@@ -14,15 +14,19 @@ from fake_fleet import FakeFleet, FakeHost
 
 from tasks.core.config import Settings, parse
 from tasks.core.errors import RepositoryError, UsageError
+from tasks.core.facts import Difference
 from tasks.core.hosts import Host
+from tasks.core.plan import Commits, Plan
 from tasks.core.policy import FailPolicy, Limit
 from tasks.core.release import Release, release_id
 from tasks.core.report import Report
 from tasks.flows.adopt import AdoptReport, adopt
 from tasks.flows.deploy import deploy
 from tasks.flows.hands import Hands
+from tasks.flows.plan import plan_deploy, plan_rollback
 from tasks.flows.releasing import Releasing
 from tasks.flows.rollback import rollback
+from tasks.transports import Transport
 from tasks.transports.git import GitTransport
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -68,6 +72,8 @@ class FakeSource:
     tag_names: tuple[str, ...] = ()
     dirty: str = ""
     parents: list[str | None] = field(default_factory=list)
+    drafts: dict[str, Release] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
 
     def resolve(self, ref: str | None) -> str:
         return self.refs[ref]
@@ -83,7 +89,8 @@ class FakeSource:
         return self.trees[commit]
 
     def has(self, oid: str) -> bool:
-        return oid in self.stored or oid in self.trees.values()
+        known = {*self.stored, *self.drafts, *self.trees.values()}
+        return oid in known - self.unknown
 
     def releases(self, environment: str) -> dict[str, str]:
         return self.own
@@ -97,16 +104,30 @@ class FakeSource:
     def refspecs(self, release: Release) -> Sequence[str]:
         return (f"{release.commit}:{release.ref}", f"refs/tags/{release.tag}")
 
-    def changes(self, old: str | None, new: str) -> SimpleNamespace:
-        return SimpleNamespace(added=1, changed=2, removed=3)
+    def changes(self, old: str | None, new: str, most: int = 0) -> Difference:
+        names = {"added": ("a\nb",), "changed": ("c", "d"), "removed": ("e",)}
+        return Difference(counts={"added": 1, "changed": 2, "removed": 3}, names=names)
+
+    def commits(self, old: str, new: str, most: int) -> Commits | None:
+        return None if old in self.unknown else Commits(1, 0, ("mend it\x1b[2J",))
+
+    def weight(self, base: str | None, commit: str) -> int:
+        return 2_000_000 if base else 50_000_000
+
+    def draft_release(
+        self, environment: str, number: int, commit: str, tree: str, parent: str | None, when: datetime
+    ) -> Release:
+        identity = release_id(when, number, commit)
+        release = Release(identity, number, environment, commit, oid(f"{identity} {parent}"), tree)
+        self.drafts[release.commit] = release
+        return release
 
     def make_release(
         self, environment: str, number: int, commit: str, tree: str, parent: str | None, when: datetime
     ) -> Release:
         self.parents.append(parent)
-        identity = release_id(when, number, commit)
-        release = Release(identity, number, environment, commit, oid(f"{identity} {parent}"), tree)
-        self.own[identity] = release.commit
+        release = self.draft_release(environment, number, commit, tree, parent, when)
+        self.own[release.id] = release.commit
         self.stored[release.commit] = release
         return release
 
@@ -130,6 +151,9 @@ class FakeMirrors:
     def bring(self, ref: str, commit: str) -> None:
         self.brought.append(ref)
         self.source.stored[commit] = self.elsewhere[commit]
+
+    def unreadable(self) -> dict[str, RepositoryError]:
+        return {name: RepositoryError("it is off") for name in self.broken}
 
     def push(self, refspecs: Sequence[str]) -> dict[str, RepositoryError]:
         if self.broken & {"hub", "push"}:
@@ -176,6 +200,7 @@ class World:
         self.mirrors = FakeMirrors(self.source)
         self.interrupted, self.elapsed_s, self.nonce = False, 0.0, "n0"
         self.reason = "because"
+        self.transport: Transport = GitTransport(self.settings.mirrors, "deploy", 900.0)
         self.book, self.config, self.wait_s, self.new_hosts, self.lost_records = FakeBook(), "c0ffee", 0.0, False, False
         self.live = [made(number) for number in range(1, live + 1)]
         for release in self.live:
@@ -197,6 +222,12 @@ class World:
         hands = self.hands()
         return deploy(hands, Releasing(hands, self.source, self.mirrors, ref, snapshot))
 
+    def plan(self, ref: str | None = None, *, snapshot: bool = False) -> Plan:
+        return plan_deploy(Releasing(self.hands(), self.source, self.mirrors, ref, snapshot), ("--only", "web"))
+
+    def plan_rollback(self, to: str | None = None) -> Plan:
+        return plan_rollback(self.hands(), to, (), lambda: self.source)
+
     def rollback(self, to: str | None = None) -> Report:
         return rollback(self.hands(), to)
 
@@ -209,7 +240,7 @@ class World:
             hosts=hosts or self.settings.hosts,
             fleet=self.fleet,
             progress=self.progress,
-            transport=GitTransport(self.settings.mirrors, "deploy", 900.0),
+            transport=self.transport,
             policy=self.policy,
             now=lambda: BEGAN + timedelta(days=1),
             elapsed=self._tick,

@@ -144,6 +144,8 @@ def test_fab_h_is_refused_on_the_command_line() -> None:
             ("deploy", (None,), {"snapshot": True}),
         ),
         (("rollback", "--to", "x", "--reason", "why"), Options(reason="why"), ("rollback", ("x",), {})),
+        (("deploy", "--plan", "--ref", "v1"), Options(), ("plan", ("v1",), {"snapshot": False})),
+        (("rollback", "--plan"), Options(), ("plan_rollback", (None,), {})),
         (("status", "--env", "prod", "--json"), Options("prod", as_json=True), ("status", (), {"live": False})),
         (
             ("deploy", "--wait", "9", "--new-hosts", "--lost-records"),
@@ -199,6 +201,14 @@ def test_an_environment_is_named_by_option_then_by_variable(config: Path, monkey
     monkeypatch.setenv("SKEIN_ENV", "staging")
     assert _desk.Desk(Options()).settings.environment == "staging"
     assert _desk.Desk(Options(env="prod")).settings.environment == "prod"
+
+
+def test_options_are_said_again_for_the_next_command() -> None:
+    assert Options("prod", as_json=True).words() == ()
+    every = Options("prod", "web,!web-1", "why not", "2%", False, "git", 9, True, True)
+    assert " ".join(every.words()) == (
+        "--only web,!web-1 --reason why not --fail-limit 2% --transport git --wait 9 --new-hosts --lost-records"
+    )
 
 
 @pytest.mark.parametrize("env", ["nowhere", "../prod", "", "Prod", "pr od"])

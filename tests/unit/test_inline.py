@@ -48,6 +48,12 @@ def test_the_delta_builds_on_what_is_live() -> None:
     assert request.fields["base_commit"] == "1" * 40
 
 
+def test_a_target_that_has_the_release_is_sent_no_delta() -> None:
+    seen = probe(1, live=1)
+    there = seen.model_copy(update={"releases": {**seen.releases, RELEASE.id: seen.releases[identity(1)]}})
+    assert brought({"1" * 40: b"one"}, there).payload == b""
+
+
 def test_where_that_is_not_known_here_it_builds_on_the_newest_that_is() -> None:
     assert brought({"1" * 40: b"one", "2" * 40: b"two"}, probe(1, 2, 3, live=3)).payload == b"two"
 

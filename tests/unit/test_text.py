@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.text import printable
+from tasks.core.text import printable, size
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,11 @@ def test_whatever_it_was_it_is_one_printable_line_of_limited_length(text: str, l
     assert shown.isprintable()
     assert len(shown) <= limit
     assert shown.encode().decode() == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(0, "0 bytes"), (9_999, "9,999 bytes"), (10_000, "10.0 kB"), (5_340_000, "5.3 MB"), (27 * 10**9, "27.0 GB")],
+)
+def test_a_size_is_exact_where_it_is_small(count: int, told: str) -> None:
+    assert size(count) == told

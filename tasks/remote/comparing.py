@@ -1,0 +1,68 @@
+"""Two states of the source held against each other: files, commits, and the bytes between them."""
+
+from __future__ import annotations
+
+from ..core.facts import Difference
+from ..core.plan import Commits
+from .repository import Repository
+
+KINDS = {b"A": "added", b"D": "removed"}
+NAME_MOST = 1000
+
+
+def changes(repository: Repository, old: str | None, new: str, most: int) -> Difference:
+    """Count the files that differ from ``old`` to ``new``, trees or commits, and name the first ``most`` of each kind.
+
+    All of them are added to None.
+    """
+    if old is None:
+        listed = repository.run(f"cannot read {new}", "ls-tree", "-r", "-z", "--name-only", new).output.split(b"\0")[
+            :-1
+        ]
+        fields = [field for path in listed for field in (b"A", path)]
+    else:
+        options = ("-r", "-z", "--name-status", "--no-renames")
+        trees = (f"{old}^{{tree}}", f"{new}^{{tree}}")
+        what = f"cannot compare {old} and {new}"
+        fields = repository.run(what, "diff-tree", *options, "--end-of-options", *trees).output.split(b"\0")[:-1]
+    found: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
+    counts = dict.fromkeys(found, 0)
+    for kind, path in zip(fields[::2], fields[1::2], strict=True):
+        told = KINDS.get(kind, "changed")
+        counts[told] += 1
+        if counts[told] <= most:
+            found[told].append(path.decode("utf-8", "backslashreplace")[:NAME_MOST])
+    return Difference(counts=counts, names={kind: tuple(names) for kind, names in found.items()})
+
+
+def commits(repository: Repository, old: str, new: str, most: int) -> Commits | None:
+    """Return how two commits lie to each other, with ``most`` first lines at most; None where one is not here."""
+    if not repository.has(old) or not repository.has(new):
+        return None
+    what = f"cannot compare {old} and {new}"
+    counted = repository.run(what, "rev-list", "--count", "--left-right", "--end-of-options", f"{old}...{new}").text
+    behind, ahead = map(int, counted.split())
+    words = ("log", "-z", "--format=%s", "--encoding=UTF-8", f"--max-count={most}", "--end-of-options", f"{old}..{new}")
+    listed = repository.run(what, *words).output.decode("utf-8", "backslashreplace")
+    return Commits(ahead, behind, tuple(line[:NAME_MOST] for line in listed.split("\0") if line))
+
+
+def weight(repository: Repository, base: str | None, commit: str) -> int:
+    """Return the bytes that the files of ``commit`` that ``base`` has not take as they are stored."""
+    kinds = ("diff-tree", "-r", "-z", base) if base else ("ls-tree", "-r", "-z")
+    listed = repository.run(f"cannot read {commit}", *kinds, commit).output.split(b"\0")[:-1]
+    about = listed[::2] if base else (entry.partition(b"\t")[0] for entry in listed)
+    blobs = {words.split(b" ")[3 if base else 2] for words in about}
+    asked = b"\n".join([*blobs, b""])
+    sizes = repository.run("cannot tell sizes", "cat-file", "--batch-check=%(objectsize:disk)", stdin=asked).output
+    return sum(int(size) for size in sizes.split() if size.isdigit())
+
+
+def delta(repository: Repository, base: str | None, commit: str) -> bytes:
+    """Return a thin pack from a release commit, or from nothing, to another, with that.
+
+    It leaves out what lies between the two: each stands where history ends (gitrepository-layout(5), shallow).
+    """
+    wanted = f"--shallow {commit}\n{commit}\n" + (f"--shallow {base}\n^{base}\n" if base else "")
+    words = ("pack-objects", "-q", "--revs", "--thin", "--shallow", "--stdout")
+    return repository.run(f"cannot make a delta to {commit}", *words, stdin=wanted.encode()).output
