@@ -8,9 +8,13 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+from hypothesis import settings
 
 from tasks.remote.lab import Lab, missing
 from tasks.remote.lab.provision import unserved
+
+settings.register_profile("untimed", deadline=None)  # a slow machine proves nothing against a property
+settings.load_profile("untimed")
 
 NEEDS = "e2e needs "
 SERVING = ("haproxy", "nginx")
