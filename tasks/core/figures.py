@@ -25,7 +25,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bench:
-    """All runs; in each the first step is the floor that the others are compared with."""
+    """All runs; in each the first step, where it is repeated the least, is the floor for the others."""
 
     hosts: int
     files: int
@@ -67,7 +67,8 @@ class Bench:
         }
 
     def _row(self, steps: Sequence[Figure]) -> tuple[str, ...]:
-        ratios = [figure.seconds / run[0].seconds for figure, run in zip(steps, self.runs, strict=True)]
+        floors = [min(each.seconds for each in run if each.step == run[0].step) for run in self.runs]
+        ratios = [figure.seconds / floor for figure, floor in zip(steps, floors, strict=True)]
         return (
             steps[0].step,
             f"{median(figure.seconds for figure in steps):.1f}",
