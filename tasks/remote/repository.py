@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -47,8 +46,6 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 ISOLATED: Mapping[str, str] = {"GIT_ATTR_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
 KEPT = ("GIT_EXEC_PATH", "GIT_TEST_", "GIT_TRACE", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM")
-EXACT_BYTES = "* -text -eol -ident -filter -working-tree-encoding\n"
-MARK, FORMAT = "skein-cache", 1
 
 
 class Options(TypedDict, total=False):
@@ -104,19 +101,7 @@ class Repository:
         """
         given = {**ENVIRONMENT, **(ISOLATED if isolated else {}), **(environment or {})}
         given |= _as_environment({**SETTINGS, **(settings or {})})
-        interrupted = self._git.execute(
-            [*_without_leaks(os.environ, given), "git", *self._where, *arguments],
-            istream=subprocess.PIPE if isinstance(stdin, bytes) else stdin,
-            as_process=True,
-            env=given,
-            pass_fds=pass_fds,
-            start_new_session=deadline_s is not None,
-        )
-        process = cast("subprocess.Popen[bytes]", interrupted.proc)  # killed as soon as ``interrupted`` is let go of
-        with _ended(process, group=deadline_s is not None):
-            data = stdin if isinstance(stdin, bytes) else None
-            output, errors = _communicate(process, data, deadline_s, cancelled)
-        return Outcome(process.returncode, output, errors.decode(errors="backslashreplace"))
+        return self._execute(arguments, given, stdin, deadline_s, cancelled, pass_fds)
 
     def run(self, what: str, *arguments: str, **options: Unpack[Options]) -> Outcome:
         """Run as ``attempt`` does; raise RepositoryError, ``what`` and git's reason, unless git succeeds."""
@@ -144,6 +129,30 @@ class Repository:
         listed = self.run("cannot list refs", "for-each-ref", "--format=%(objectname) %(refname)", "--", prefix).text
         return {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
 
+    def _execute(
+        self,
+        arguments: tuple[str, ...],
+        given: Mapping[str, str],
+        stdin: bytes | BinaryIO | None,
+        deadline_s: float | None,
+        cancelled: threading.Event | None,
+        pass_fds: tuple[int, ...],
+    ) -> Outcome:
+        """Run git with ``given`` in its environment."""
+        interrupted = self._git.execute(
+            [*_without_leaks(os.environ, given), "git", *self._where, *arguments],
+            istream=subprocess.PIPE if isinstance(stdin, bytes) else stdin,
+            as_process=True,
+            env=dict(given),
+            pass_fds=pass_fds,
+            start_new_session=deadline_s is not None,
+        )
+        process = cast("subprocess.Popen[bytes]", interrupted.proc)  # killed as soon as ``interrupted`` is let go of
+        with _ended(process, group=deadline_s is not None):
+            data = stdin if isinstance(stdin, bytes) else None
+            output, errors = _communicate(process, data, deadline_s, cancelled)
+        return Outcome(process.returncode, output, errors.decode(errors="backslashreplace"))
+
 
 def reason(errors: str) -> str:
     """Return what git said, fit for one line of a message: errors first, no hints, no progress."""
@@ -157,72 +166,6 @@ def some(names: Iterable[str], most: int = 20) -> str:
     listed = [f"  {printable(name)}" for name in names]
     more = [f"  and {len(listed) - most} more"] if len(listed) > most else []
     return "\n".join([*listed[:most], *more])
-
-
-def open_private(git_dir: Path, objects: Path | None, object_format: str) -> Repository:
-    """Return the private bare repository at ``git_dir``, made or made anew where it is missing or broken.
-
-    ``objects`` is the object store it borrows from. To be called by one process at a time; what a killed one left
-    (locks, temporary files, refs without their objects) is cleared away, for all of it is a cache.
-    Raise RepositoryError for one that a newer Skein made: the two would make it anew in turns.
-    """
-    repository = Repository(git_dir)
-    mark = f"{FORMAT} {object_format}\n"
-    _refuse_newer(git_dir)
-    if not _is_sound(repository, mark, objects):
-        shutil.rmtree(git_dir, ignore_errors=True)
-        git_dir.mkdir(parents=True, mode=0o700)
-        options = ("--quiet", "--bare", "--template=", f"--object-format={object_format}")
-        Repository(None).run(f"cannot make {git_dir}", "init", *options, "--", str(git_dir))
-        with (git_dir / "config").open("a") as config:
-            config.write("[core]\n\tfsync = committed\n\tfilemode = true\n\tsymlinks = true\n[gc]\n\tauto = 0\n")
-        (git_dir / "info").mkdir(exist_ok=True)
-        (git_dir / "info/attributes").write_text(EXACT_BYTES)
-        _borrow(git_dir, objects)
-        (git_dir / MARK).write_text(mark)
-    return repository
-
-
-def _refuse_newer(git_dir: Path) -> None:
-    try:
-        number = (git_dir / MARK).read_text("ascii").split()[0]
-    except (OSError, UnicodeDecodeError, IndexError):
-        return
-    if number.isdigit() and int(number) > FORMAT:
-        told = f"{git_dir} is of format {number}, and this Skein knows {FORMAT}: use the Skein that made it"
-        raise RepositoryError(f"{told}, or remove that folder, which is a cache")
-
-
-def _is_sound(repository: Repository, mark: str, objects: Path | None) -> bool:
-    git_dir = cast(Path, repository.git_dir)
-    try:
-        whole = (git_dir / MARK).read_text() == mark and (git_dir / "info/attributes").read_text() == EXACT_BYTES
-        if not whole:
-            return False
-        for left in [*git_dir.glob("*.lock"), *git_dir.glob("refs/**/*.lock")]:
-            left.unlink()
-        for left in git_dir.glob("tmp-*"):
-            shutil.rmtree(left)
-        _borrow(git_dir, objects)
-    except (OSError, UnicodeDecodeError):
-        return False
-    listed = repository.attempt("for-each-ref", "--format=%(objectname)%0a%(tree)")
-    wanted = b"".join(line + b"\n" for line in listed.output.split() if line)
-    found = repository.attempt("cat-file", "--batch-check", stdin=wanted)
-    return listed.status == found.status == 0 and b" missing\n" not in found.output
-
-
-def _borrow(git_dir: Path, objects: Path | None) -> None:
-    """Name the store to borrow from, and take over where a shallow source's history ends."""
-    lines = {git_dir / "objects/info/alternates": f"{objects}\n" if objects else None}
-    shallow = objects.parent / "shallow" if objects else None
-    lines[git_dir / "shallow"] = shallow.read_text() if shallow and shallow.is_file() else None
-    for path, text in lines.items():
-        if text is None:
-            path.unlink(missing_ok=True)
-        else:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
 
 
 def _as_environment(settings: Mapping[str, str]) -> dict[str, str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from .repository import Repository, open_private
+from ..agent.lend import share
+from ..agent.problem import Problem
+from ..agent.wire import Wire
+from ..core.errors import RepositoryError
+from .repository import Repository
 
 
 class Store:
@@ -22,17 +25,11 @@ class Store:
         self._lock: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self._git_dir.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = self._git_dir.with_suffix(".lock").open("ab")
+        objects = str(self._objects) if self._objects else None
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            open_private(self._git_dir, self._objects, self._format)
-        except BlockingIOError:
-            pass  # another process has it open, and saw to it that it is sound
-        except BaseException:
-            self._lock.close()
-            raise
-        fcntl.flock(self._lock, fcntl.LOCK_SH)
+            self._lock = share(Wire(), str(self._git_dir), objects, self._format)
+        except Problem as problem:
+            raise RepositoryError(str(problem)) from problem
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
