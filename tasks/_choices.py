@@ -26,14 +26,24 @@ def choose(asked: str | None, settings: Settings, hosts: Sequence[Host], source:
     if kind not in ("auto", "inline"):
         raise UsageError(f"--transport {kind!r}: auto, inline and git are what there is")
 
+    most, is_whole = (SMALL, False) if kind == "auto" else (LARGE, True)
+    stored_most = most if settings.source.host else LARGE  # what is made on another machine must come here first
+
     @cache
-    def make(base: str | None, release: Release) -> bytes | None:
+    def opened() -> Source | None:
         try:
-            return source().delta(base, release, LARGE)
+            return source()
         except RepositoryError:
             return None  # a rollback needs no source: the mirrors have the release
 
-    most, is_whole = (SMALL, False) if kind == "auto" else (LARGE, True)
+    @cache
+    def make(base: str | None, release: Release) -> bytes | None:
+        found = opened()
+        try:
+            return found.delta(base, release, stored_most) if found else None
+        except RepositoryError:
+            return None
+
     return InlineTransport(git, make, most, is_whole, kind)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
 from invoke.exceptions import Exit
@@ -20,6 +19,7 @@ from ._cli import Asked, Options, state_folder
 from ._here import cache_folder, operator, read_settings
 from ._setting_up import Logins, pinned
 from ._show_plan import show_plan
+from ._sources import choose_source
 from .core.errors import RepositoryError, UsageError
 from .core.facts import Finding
 from .core.hosts import Host, select
@@ -259,18 +259,7 @@ class Desk:
 
     @cached_property
     def _source(self) -> Source:
-        source = self.settings.source
-        path, cache = Path(source.path).expanduser(), cache_folder() / "repositories"
-        return self._open.enter_context(
-            Source(
-                path,
-                cache,
-                operator=operator(),
-                branch=source.branch,
-                subdir=source.subdir,
-                signing_key=source.signing_key,
-            )
-        )
+        return self._open.enter_context(choose_source(self.settings, lambda host: self._fleet([host], {}, None)))
 
     def _fleet(
         self,

@@ -127,7 +127,7 @@ def wished(settings: Settings, asked: Asked) -> Wishes:
 def pinned(settings: Settings, hosts: Sequence[Host], file: str | None) -> ScanReport:
     """Look for host keys of mirrors and ``hosts`` that are not pinned, and pin those that a file of --trust names."""
     trusted = None if file is None else fingerprints(_text(file, "--trust"), file)
-    servers = [mirror.server for mirror in settings.mirrors if mirror.server]
+    servers = [host for host in (settings.source.server, *(mirror.server for mirror in settings.mirrors)) if host]
     return scan(settings.environment, settings.ssh, [*servers, *hosts], trusted)
 
 

@@ -20,6 +20,7 @@ from .growth import retain
 from .hold import break_hold, hold, let_go
 from .install import install, is_whole
 from .keys import admit_gate, authorize
+from .lend import lend
 from .mirror import look_at_mirror, make_mirror
 from .own import own
 from .place import FORMAT, Place
@@ -71,6 +72,7 @@ ON_MIRRORS: Dict[str, MirrorVerb] = {
     "let_go": let_go,
     "break_hold": break_hold,
     "difference": difference,
+    "lend": lend,
 }
 """What is done to a repository that is named by its path, on a machine that is no target."""
 

@@ -33,9 +33,12 @@ def problems_across(raw: Raw) -> Iterator[str]:
 
 def _mirrors(raw: Raw) -> Iterator[str]:
     seen: dict[str, int] = {}
+    is_far = "host" in _table(raw.get("source"))
     for index, mirror in _rows(raw.get("mirrors")):
         if "host" not in mirror and "url" not in mirror:
             yield f"mirrors[{index}].url: a mirror on this machine, without host, needs url, where targets reach it"
+        if "host" not in mirror and is_far:
+            yield f"mirrors[{index}].host: with source.host a mirror must name its host: this machine may be any laptop"
         name = _text(_table(mirror.get("host")).get("name")) if "host" in mirror else _text(mirror.get("path"))
         first = seen.setdefault(name.casefold(), index) if name else index
         if first != index:

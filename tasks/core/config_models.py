@@ -17,13 +17,6 @@ from .hosts import Host, expand
 Filled = TypeVar("Filled")
 
 
-def _refuse(sentence: str) -> AfterValidator:
-    def refuse(_: object) -> object:
-        raise ValueError(sentence)
-
-    return AfterValidator(refuse)
-
-
 def _check_filled(value: Filled) -> Filled:
     if not value:
         raise ValueError("must not be empty")
@@ -90,6 +83,13 @@ class HostEntry(Table):
             raise ValueError("an address belongs to one host, not to a range")
         return self
 
+    def as_host(self, zone: str | None = None) -> Host:
+        """Return the one host that this entry names."""
+        return Host(self.name, "", zone, self.address, self.port, self.user, self.gateway)
+
+
+OneHost = Annotated[HostEntry, AfterValidator(_check_one)]
+
 
 class AppConfig(Table):
     """The one thing deployed."""
@@ -101,16 +101,21 @@ class SourceConfig(Table):
     """The git repository that holds the files."""
 
     path: Path
-    host: Annotated[str, _refuse("deploying another machine's files is not supported yet")] | None = None
+    host: OneHost | None = None
     branch: Annotated[str, AfterValidator(values.check_branch)] = "main"
     subdir: Relative | None = None
     signing_key: Annotated[str, AfterValidator(values.check_key)] | None = None
+
+    @property
+    def server(self) -> Host | None:
+        """The machine that holds the files; None for this one."""
+        return self.host.as_host() if self.host else None
 
 
 class MirrorConfig(Table):
     """A bare repository that targets fetch from; without ``host`` it is on this machine."""
 
-    host: Annotated[HostEntry, AfterValidator(_check_one)] | None = None
+    host: OneHost | None = None
     path: Annotated[str, AfterValidator(values.check_repository)]
     zone: Label | None = None
     url: Annotated[str, AfterValidator(values.check_url)] | None = None
@@ -123,15 +128,18 @@ class MirrorConfig(Table):
     @property
     def server(self) -> Host | None:
         """The host to connect to; None for this machine."""
-        if not self.host:
-            return None
-        entry = self.host
-        return Host(entry.name, "", self.zone, entry.address, entry.port, entry.user, entry.gateway)
+        return self.host.as_host(self.zone) if self.host else None
 
     def target_url(self, user: str | None) -> str:
         """Return the address at which targets fetch; ``user`` is for a mirror that names none of its own."""
-        if self.url or not self.host:
-            return self.url or self.path
+        return self.url or self.ssh_url(user)
+
+    def ssh_url(self, user: str | None) -> str:
+        """Return the address at which the source's machine pushes; the path alone for a mirror on this machine."""
+        if self.url and self.url.startswith("ssh://"):
+            return self.url
+        if not self.host:
+            return self.path
         login = self.host.user or user
         address = self.host.address or self.host.name
         shown = f"[{address}]" if ":" in address else address

@@ -153,6 +153,14 @@ class MirrorState(Fact):
     free_inodes: Count
 
 
+class Lent(Fact):
+    """Where the source's repository is on its machine, its work tree if any, and what releases are made in."""
+
+    git_dir: Text
+    work_tree: Text | None
+    private: Text
+
+
 class Retained(Fact):
     """The refs that a mirror dropped."""
 

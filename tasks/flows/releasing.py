@@ -55,6 +55,9 @@ class Mirrors(Protocol):
     def push(self, refspecs: Sequence[str]) -> dict[str, RepositoryError]:
         """Push to all mirrors side by side, atomically on each; return those that failed, raise where the hub did."""
 
+    def detours(self) -> Sequence[str]:
+        """Say what did not go the short way."""
+
 
 @dataclass
 class Releasing:
@@ -91,6 +94,7 @@ class Releasing:
             self.hands.failpoint("deploy.tagged")
             failed = self.mirrors.push(self.source.refspecs(release))
             refuse_too_many(self.hands.settings, failed)
+            self.notes += self.mirrors.detours()
             self.notes += [f"mirror {name} did not take the release: {error}" for name, error in failed.items()]
             self.hands.timings_s["release"] = self.hands.elapsed() - began
             seen(release.id)

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..agent.mirror import FORMAT
+from ..agent.repo import last_line
 from ..core.errors import RepositoryError
 from ..core.release import OBJECT_ID
 from ..core.text import printable
+from .far import FarRepository
 from .repository import Outcome, Repository, reason
 from .wire import Wire
 
@@ -23,6 +25,9 @@ FETCH = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64}|refs/[A-Za-z0-9._/-]+):refs/sk
 IMMUTABLE = ("refs/skein/releases/", "refs/tags/")
 SERVICES = {"push": "git-receive-pack {}", "fetch": "env GIT_PROTOCOL=version=2 git-upload-pack {}"}
 LIST_DEADLINE_S = 30.0
+NOTHING = "refs/skein/none/"
+SSH = "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes -oForwardAgent=no -oConnectTimeout=10 -oServerAliveInterval=10"
+PAST_US = {"GIT_ALLOW_PROTOCOL": "ssh", "GIT_SSH_COMMAND": SSH, "GIT_SSH_VARIANT": "ssh"}
 NOT_FOUND = 127
 """The exit status of a shell for a command that does not exist (POSIX)."""
 FOREIGN = 78
@@ -40,12 +45,14 @@ class Mirror:
     """One bare repository: behind ``connection``, a fabric.Connection, or on this machine where that is None.
 
     With ``app``, only a repository that is marked as that app's mirror, of the format that this Skein knows, is spoken
-    to at all: see ``agent.mirror``.
+    to at all: see ``agent.mirror``. ``url`` is where another machine, whose repository is to be pushed, logs in itself.
     """
 
-    def __init__(self, name: str, path: str, connection: Any | None, app: str | None = None) -> None:
-        self.name, self.path, self._connection, self._app = name, path, connection, app
+    def __init__(self, name: str, path: str, connection: Any | None, app: str | None = None, url: str = "") -> None:
+        self.name, self.path, self._connection, self._app, self._url = name, path, connection, app, url
         self._cancelled = threading.Event()
+        self.detour: str | None = None
+        """Why another machine, whose repository was pushed, could not log in itself; "" if it could."""
 
     @property
     def where(self) -> str:
@@ -109,6 +116,7 @@ class Mirror:
         self, repository: Repository, command: tuple[str, ...], operands: tuple[str, ...], deadline_s: float
     ) -> Outcome:
         talk = self._talk_here if self._connection is None else self._talk_there
+        talk = self._talk_past_us if isinstance(repository, FarRepository) else talk
         try:
             return talk(repository, command, operands, deadline_s)
         except TimeoutError:
@@ -160,6 +168,35 @@ class Mirror:
         if status == FOREIGN:
             raise self._foreign()
         raise self._failed(command[0], outcome, wire.errors)
+
+    def _talk_past_us(
+        self, repository: Repository, command: tuple[str, ...], operands: tuple[str, ...], deadline_s: float
+    ) -> Outcome:
+        """Have the repository's machine speak to the mirror itself, as its user logs in there; else carry it all."""
+        self.refs(NOTHING)  # that it is a mirror of ours is seen from here, and again after a push
+        if self._detour_of(repository):
+            return self._talk_there(repository, command, operands, deadline_s)
+        outcome = repository.attempt(
+            *(*command, "--end-of-options", self._url, *operands),
+            environment=PAST_US,
+            deadline_s=deadline_s,
+            cancelled=self._cancelled,
+        )
+        if outcome.status:
+            raise self._failed(command[0], outcome, "")
+        return outcome
+
+    def _detour_of(self, repository: Repository) -> str:
+        """Try once whether the repository's machine can log in at the mirror; return why not."""
+        if self.detour is None:
+            tried = repository.attempt(
+                *("ls-remote", "--refs", "--end-of-options", self._url, f"{NOTHING}*"),
+                environment=PAST_US,
+                deadline_s=LIST_DEADLINE_S,
+                cancelled=self._cancelled,
+            )
+            self.detour = printable(last_line(tried.errors)) if tried.status else ""
+        return self.detour
 
     def _marks(self) -> tuple[tuple[str, str], ...]:
         """Return what the repository's configuration must say, {key: expression}, as ``git config --get`` takes it."""

@@ -41,8 +41,8 @@ HERE: Mapping[str, Callable[[Wire, Json], Json]] = {
     "break_hold": break_hold,
     "difference": difference,
 }
-AT_ONCE = 1000
-"""Refs in one push: a command line has its limits."""
+AT_ONCE = 250
+"""Releases in one push: a command line that a shell of another machine reads has its limit, 128 KB."""
 
 
 class MirrorSet:
@@ -119,6 +119,12 @@ class MirrorSet:
             raise trouble
         unreached = {name: mirror for name, mirror in self._opened.items() if isinstance(mirror, RepositoryError)}
         return {**unreached, **{name: error for name, error in pushed.items() if error}}
+
+    def detours(self) -> tuple[str, ...]:
+        """Say which mirrors the source's machine could not log in to, so that all went over this machine's line."""
+        reached = [mirror for mirror in self._opened.values() if isinstance(mirror, Mirror) and mirror.detour]
+        told = "the source's machine cannot log in at mirror {}, so what it lacked went over this machine's line: {}"
+        return tuple(told.format(mirror.name, mirror.detour) for mirror in reached)
 
     def make(self) -> Mapping[str, tuple[str, ...] | SkeinError]:
         """Make sure that every mirror is there; return what was changed on each, or why it could not be."""
@@ -270,7 +276,8 @@ class MirrorSet:
         if mirror.server is None:
             return Mirror(mirror.name, os.path.expanduser(mirror.path), None, app)
         try:
-            return Mirror(mirror.name, mirror.path, self._fleet.connection(mirror.name), app)
+            url = mirror.ssh_url(self._settings.ssh.user)
+            return Mirror(mirror.name, mirror.path, self._fleet.connection(mirror.name), app, url)
         except HostError as error:
             return RepositoryError(f"mirror {mirror.name} is out of reach: {error}")
 

@@ -34,6 +34,7 @@ class Source:
         self, path: Path, cache: Path, *, operator: str, branch: str, subdir: str | None, signing_key: str | None
     ) -> None:
         self.path = Path(os.path.abspath(path))
+        self.where = str(self.path)  # as messages name it
         name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
         self.git_dir = cache.absolute() / f"{name}.git"
         self.private = Repository(self.git_dir)
@@ -65,14 +66,16 @@ class Source:
         origin = self._git()
         as_branch, as_tag = (origin.commit(f"refs/{kind}/{name}") for kind in ("heads", "tags"))
         if ref is not None and as_branch and as_tag and as_branch != as_tag:
-            raise RepositoryError(f"{name} is a branch and a tag in {self.path}: say --ref heads/{name} or tags/{name}")
+            raise RepositoryError(
+                f"{name} is a branch and a tag in {self.where}: say --ref heads/{name} or tags/{name}"
+            )
         commit = as_branch if ref is None else origin.commit(name)
         if not commit:
             raise self._unknown(origin, name)
         head = origin.commit("HEAD")
         if ref is None and origin.work_tree and head != commit and not origin.branch():
             raise RepositoryError(
-                f"{self.path} has {head} checked out, detached, and {name} is at {commit}: "
+                f"{self.where} has {head} checked out, detached, and {name} is at {commit}: "
                 f"check out {name}, or say which with --ref HEAD or --ref {name}"
             )
         return commit
@@ -85,7 +88,7 @@ class Source:
         files = uncommitted(origin, self._subdir)
         if files:
             raise RepositoryError(
-                f"{self.path} has files that are not committed:\n{some(files)}\n"
+                f"{self.where} has files that are not committed:\n{some(files)}\n"
                 "commit them, or release the folder as it is on disk with --snapshot"
             )
 
@@ -96,18 +99,18 @@ class Source:
         folders without a file are not carried. Raise RepositoryError for what no tree can hold.
         """
         if self._origin and not self._origin.work_tree:
-            raise RepositoryError(f"{self.path} is a bare repository: there is no work tree to take a snapshot of")
+            raise RepositoryError(f"{self.where} is a bare repository: there is no work tree to take a snapshot of")
         paths = entries(self.path)
         disk = Repository(self.git_dir, self.path)
         with tempfile.TemporaryDirectory(dir=self.git_dir, prefix="tmp-") as folder:
             index = {"GIT_INDEX_FILE": f"{folder}/index"}
             batch = {"core.fsyncMethod": "batch"}
-            what = f"cannot take a snapshot of {self.path}"
+            what = f"cannot take a snapshot of {self.where}"
             add = ("update-index", "--add", "--remove", "-z", "--stdin")
             disk.run(what, *add, stdin=paths, environment=index, settings=batch)
             tree = disk.run(what, "write-tree", environment=index).text
         head = self._origin.commit("HEAD") if self._origin else None
-        return self._commit_tree(tree, head, f"Snapshot of {printable(str(self.path))}\n", when)
+        return self._commit_tree(tree, head, f"Snapshot of {printable(self.where)}\n", when)
 
     def tree_of(self, commit: str) -> str:
         """Return the tree to deploy of ``commit``: all of it, or the configured subdirectory.
@@ -119,15 +122,16 @@ class Source:
         if found.status or self.private.attempt("cat-file", "-t", found.text).text != "tree":
             place = f"no folder {printable(self._subdir)}" if self._subdir else "no files"
             advice = "set `subdir` under [source] to a folder that is there, or leave it out"
-            raise RepositoryError(f"{place} in commit {commit[:12]} of {self.path}: {advice}")
-        listed = os.fsdecode(self.private.run(f"cannot read {commit}", "ls-tree", "-r", "-z", found.text).output)
-        files = [entry for entry in listed.split("\0") if entry]
-        modules = [entry.partition("\t")[2] for entry in files if entry.startswith("160000 ")]
+            raise RepositoryError(f"{place} in commit {commit[:12]} of {self.where}: {advice}")
+        tree = found.text
+        listed = os.fsdecode(self.private.run(f"cannot read {commit}", "ls-tree", "-r", "-d", "-z", tree).output)
+        modules = [entry.partition("\t")[2] for entry in listed.split("\0") if entry.startswith("160000 ")]
         if modules:
             raise RepositoryError(f"submodules are not supported yet; {commit[:12]} has:\n{some(modules)}")
-        if not files:
-            raise RepositoryError(f"nothing to release: {commit[:12]} has no files in {self._subdir or self.path}")
-        return found.text
+        nothing = self.private.run("cannot name the empty tree", "hash-object", "-t", "tree", "--stdin", stdin=b"").text
+        if self.private.attempt("diff-tree", "-r", "--quiet", nothing, tree).status == 0:
+            raise RepositoryError(f"nothing to release: {commit[:12]} has no files in {self._subdir or self.where}")
+        return tree
 
     def make_release(
         self, environment: str, number: int, commit: str, tree: str, parent: str | None, when: datetime
@@ -171,7 +175,7 @@ class Source:
         """Return what brings ``release`` to a mirror: its release commit and its tag, by object id."""
         tag = self._tagged.refs(f"refs/tags/{release.tag}").get(f"refs/tags/{release.tag}")
         if not tag:
-            raise RepositoryError(f"no tag {release.tag} in {self.path}")
+            raise RepositoryError(f"no tag {release.tag} in {self.where}")
         return f"{release.commit}:{release.ref}", f"{tag}:refs/tags/{release.tag}"
 
     def has(self, oid: str) -> bool:
@@ -207,7 +211,7 @@ class Source:
     def _git(self) -> Repository:
         if not self._origin:
             advice = "run `git init` there and commit, or release the folder as it is with --snapshot"
-            raise RepositoryError(f"no git repository at {self.path}: {advice}")
+            raise RepositoryError(f"no git repository at {self.where}: {advice}")
         return self._origin
 
     def _is_checked_out(self, origin: Repository, ref: str | None) -> bool:
@@ -221,11 +225,11 @@ class Source:
     def _unknown(self, origin: Repository, name: str) -> RepositoryError:
         refs = [*origin.refs("refs/heads"), *origin.refs("refs/tags"), *origin.refs("refs/remotes")]
         if not refs:
-            return RepositoryError(f"{self.path} has no commit yet: commit its files, or release them with --snapshot")
+            return RepositoryError(f"{self.where} has no commit yet: commit its files, or release them with --snapshot")
         names = sorted({ref.split("/", 2)[2] for ref in refs})
         close = difflib.get_close_matches(name, names, 3, 0.5)
         advice = f"did you mean {', '.join(close)}?" if close else f"it has, for instance, {', '.join(names[:5])}"
-        return RepositoryError(f"no branch, tag or commit {name} in {self.path}: {printable(advice)}")
+        return RepositoryError(f"no branch, tag or commit {name} in {self.where}: {printable(advice)}")
 
     def _commit_tree(self, tree: str, parent: str | None, message: str, when: datetime) -> str:
         return chain.commit_tree(self.private, tree, parent, message, operator=self._operator, when=when)
@@ -233,16 +237,15 @@ class Source:
     def _tag(self, release: Release, when: datetime) -> None:
         where = self._tagged
         if where.refs(f"refs/tags/{release.tag}"):
-            raise RepositoryError(f"{release.tag} is tagged already in {self.path}: deploy again for a new number")
+            raise RepositoryError(f"{release.tag} is tagged already in {self.where}: deploy again for a new number")
         if not where.has(release.source_commit):
             self._bring(release.source_commit, where)
         settings, sign = {}, "--no-sign"
         if self._signing_key:
-            key = os.path.expanduser(self._signing_key)
-            settings = {"gpg.format": "ssh", "gpg.ssh.program": "ssh-keygen", "user.signingKey": key}
+            settings = {"gpg.format": "ssh", "gpg.ssh.program": "ssh-keygen", "user.signingKey": self._signing_key}
             sign = "--sign"
         message = f"Release {release.number} of {release.environment}"
-        what = f"cannot tag {release.tag} in {self.path}"
+        what = f"cannot tag {release.tag} in {self.where}"
         made = where.run(
             what,
             *("tag", "-a", sign, "-m", message, "--end-of-options", release.tag, release.source_commit),
@@ -260,7 +263,7 @@ class Source:
         head = where.commit("HEAD")
         wanted = f"{commit}\n" + (f"^{head}\n" if head else "")
         with tempfile.TemporaryDirectory(dir=self.git_dir, prefix="tmp-") as folder:
-            what = f"cannot bring {commit} into {self.path}"
+            what = f"cannot bring {commit} into {self.where}"
             pack = self.private.run(what, "pack-objects", "-q", "--revs", f"{folder}/pack", stdin=wanted.encode()).text
             with Path(f"{folder}/pack-{pack}.pack").open("rb") as file:
                 where.run(what, "index-pack", "--stdin", "--fix-thin", stdin=file)

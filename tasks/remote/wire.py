@@ -56,6 +56,18 @@ class Wire:
         """Return the descriptor for git to inherit."""
         return self._theirs.fileno()
 
+    def send(self, data: bytes) -> None:
+        """Send what the remote command reads."""
+        self._theirs.sendall(data)
+
+    def end(self) -> None:
+        """End what the remote command reads."""
+        self._theirs.shutdown(socket.SHUT_WR)
+
+    def receive(self, most: int) -> bytes:
+        """Return what the remote command printed, nothing where that has ended."""
+        return self._theirs.recv(most)
+
     def status(self, wait_s: float) -> int | None:
         """End the input of the remote command and return its exit status; None where it does not tell in time."""
         with contextlib.suppress(OSError):

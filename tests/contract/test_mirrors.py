@@ -45,7 +45,7 @@ def _no_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 class Sshd:
     """An sshd of the test's own, on a port of loopback that the kernel chose."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
         program = shutil.which("sshd") or "/usr/sbin/sshd"
         assert Path(program).exists(), "these tests need OpenSSH's sshd: apt-get install openssh-server"
         for key in ("host", "user"):
@@ -58,7 +58,7 @@ class Sshd:
         self.key, self._log = folder / "user", folder / "sshd.log"
         (folder / "sshd_config").write_text(
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/user.pub\n"
-            "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nPidFile none\n"
+            "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nPidFile none\n" + more
         )
         with self._log.open("wb") as log:
             command = [program, "-D", "-e", "-f", str(folder / "sshd_config")]

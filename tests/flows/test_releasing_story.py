@@ -98,3 +98,9 @@ def test_what_is_pushed_is_the_release_and_its_tag_before_any_target_is_asked_to
     assert branch.endswith(f":refs/skein/releases/prod/{release}")
     assert tag == f"refs/tags/release/{release}"
     assert asked_at_push == [["probe"]]
+
+
+def test_bytes_that_went_over_this_machine_s_line_are_told() -> None:
+    world = World(live=2)
+    world.mirrors.detoured = ["the source's machine cannot log in at mirror mirror-2"]
+    assert "the source's machine cannot log in at mirror mirror-2" in world.deploy().notes

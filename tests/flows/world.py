@@ -142,6 +142,7 @@ class FakeMirrors:
     broken: set[str] = field(default_factory=set)
     pushed: list[Sequence[str]] = field(default_factory=list)
     brought: list[str] = field(default_factory=list)
+    detoured: list[str] = field(default_factory=list)
 
     def hub_refs(self, prefix: str) -> dict[str, str]:
         if "hub" in self.broken:
@@ -162,6 +163,9 @@ class FakeMirrors:
         commit, _, ref = refspecs[0].partition(":")
         self.hub[ref] = commit
         return {name: RepositoryError("its disk is full") for name in self.broken}
+
+    def detours(self) -> Sequence[str]:
+        return self.detoured
 
 
 @dataclass

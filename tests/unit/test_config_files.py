@@ -50,7 +50,7 @@ def documented() -> list[tuple[str, str, str, bool]]:
 def test_the_reference_shows_every_key_of_the_schema_and_no_other() -> None:
     shown = {f"{table}.{key}" for table, key, _, _ in documented()}
     wanted = {f"{table}.{key}" for table, keys in known_keys().items() for key in keys if table}
-    inline = {"mirrors.host", "targets.groups.*.hosts", "transport.swarm"}
+    inline = {"source.host", "mirrors.host", "targets.groups.*.hosts", "transport.swarm"}
     tables = {"targets.groups"}
     assert shown == {key for key in wanted if key.rpartition(".")[0] not in inline} - tables
     text = (CONFIG / "example.toml").read_text()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from config_text import SMALL, read
+import pytest
+from config_text import SMALL, read, with_line
 
+from tasks._choices import choose
+from tasks.core.errors import RepositoryError
 from tasks.core.facts import Present, Probe
 from tasks.core.hosts import Host
 from tasks.core.release import Release, release_ref
 from tasks.core.requests import Request
+from tasks.remote.source import Source
 from tasks.transports.git import GitTransport
-from tasks.transports.inline import InlineTransport
+from tasks.transports.inline import LARGE, InlineTransport
+from tasks.transports.inline import SMALL as SMALL_DELTA
 
 RELEASE = Release("20260101T000000Z-0009-aaaaaaa", 9, "prod", "a" * 40, "b" * 40, "c" * 40)
 HOST = Host("web-1")
@@ -75,3 +80,39 @@ def test_a_delta_that_is_too_large_for_a_session_is_left_to_the_mirrors() -> Non
     assert brought({"1" * 40: b"x" * 101}, probe(1, live=1)).payload == b""
     assert brought({None: b"x" * 101}, probe(), is_whole=True).payload == b""
     assert brought({"1" * 40: b"x" * 100}, probe(1, live=1)).payload == b"x" * 100
+
+
+class Caps:
+    """A source that remembers with which cap it was asked for deltas."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def delta(self, base: str | None, release: Release, most: int) -> bytes | None:
+        self.asked.append(most)
+        return None
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_far", "most"),
+    [("auto", True, SMALL_DELTA), ("inline", True, LARGE), ("auto", False, LARGE)],
+)
+def test_what_another_machine_makes_is_capped_before_it_crosses_the_line(kind: str, is_far: bool, most: int) -> None:
+    settings = read(with_line("[source]", 'host = "server-1"') if is_far else SMALL)
+    source = Caps()
+    choose(kind, settings, [HOST], lambda: cast(Source, source)).bring(RELEASE, HOST, probe(1, live=1))
+    assert set(source.asked) == {most}
+
+
+def test_a_source_out_of_reach_is_tried_once_and_the_mirrors_are_asked() -> None:
+    tried: list[int] = []
+
+    def away() -> Source:
+        tried.append(1)
+        raise RepositoryError("source server-1 is out of reach")
+
+    transport = choose("auto", read(SMALL), [HOST], away)
+    for numbers in ((1,), (2, 3)):
+        (request,) = transport.bring(RELEASE, HOST, probe(*numbers, live=numbers[0]))
+        assert request.payload == b""
+    assert len(tried) == 1
