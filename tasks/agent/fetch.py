@@ -52,6 +52,7 @@ def fetch(wire: Wire, place: Place, request: Json) -> Json:
     name: Optional[str] = None
     there = standing(repo, refs, request)
     if there is not None:
+        repo.vouch()
         if there.get(request["ref"]) == request["commit"]:
             return {"from": None, "skipped": []}
         name, skipped = _bring(repo, request, route, there)
@@ -67,6 +68,7 @@ def fetch(wire: Wire, place: Place, request: Json) -> Json:
             os.rename(place.repo, place.private("damaged.git"))
         os.rename(anew.path, place.repo)
         sync(place.own)
+        repo.vouch()
     return {"from": name, "skipped": skipped}
 
 

@@ -40,7 +40,7 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
     except OSError as error:
         problems.append({"code": "os-error", "message": str(explain(error))})
     version, lack = None, None
-    if request.get("thorough") or not is_proven(wire, place):
+    if request.get("thorough") or not Repo(wire, place.repo).is_vouched():
         version = git_version(wire)
         lack = git_lacking(version)
     if lack:
@@ -67,12 +67,6 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
         "problems": problems,
         "place": identity(place.root),
     }
-
-
-def is_proven(wire: Wire, place: Place) -> bool:
-    """Tell whether git need not be asked for its version: it made the repository here, and it is still installed."""
-    found = any(os.access(os.path.join(folder, "git"), os.X_OK) for folder in os.get_exec_path())
-    return found and Repo(wire, place.repo).is_ready()
 
 
 def has_entries(folder: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 
@@ -20,7 +21,7 @@ NO_GIT = "git is not installed on this host: install git 2.25 or newer"
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
 OBJECT_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 ODD = re.compile(rb"(?:\A|/)(?:\.{0,2}|\.git)(?:/|\Z)", re.IGNORECASE)  # no name that git itself would check out
-READY = "skein-ready"
+READY, VOUCHED = "skein-ready", "skein-git"
 VAGUE = "fatal: Could not read from remote repository."
 SSH = "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes -oConnectTimeout=10 -oServerAliveInterval=10"
 OWN_KEY, OWN_KNOWN_HOSTS = "ssh/id_ed25519", "ssh/known_hosts"  # in .skein; made by set-up
@@ -112,6 +113,25 @@ class Repo:
         """Tell whether the repository was made to the end, and not doubted since."""
         return all(os.path.exists(os.path.join(self.path, part)) for part in ("HEAD", "objects", "refs", READY))
 
+    def is_vouched(self) -> bool:
+        """Tell whether git need not be asked for its version: it is the very program that served here before."""
+        try:
+            with open(os.path.join(self.path, VOUCHED), encoding="utf-8", errors="surrogateescape") as file:
+                return file.read() == _program()
+        except OSError:
+            return False
+
+    def vouch(self) -> None:
+        """Remember which program git is, best effort; raise Problem where it lacks what Skein needs."""
+        if self.is_vouched():
+            return
+        lack = git_lacking(git_version(self.wire))
+        if lack:
+            raise Problem(*lack)
+        path = os.path.join(self.path, VOUCHED)
+        with contextlib.suppress(OSError), open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(_program())
+
     def is_sound(self, timeout_s: float) -> bool:
         """Have git read every object and ref; tell whether all are whole."""
         try:
@@ -197,6 +217,16 @@ def last_line(errors: str) -> str:
 def is_disk_full(errors: str) -> bool:
     """Tell whether git failed for want of space; it runs under LC_ALL=C."""
     return "No space left on device" in errors or "Disk quota exceeded" in errors
+
+
+def _program() -> str:
+    """Return what tells one git from another that takes its place: path, inode, size and time."""
+    for folder in os.get_exec_path():
+        path = os.path.join(folder, "git")
+        if os.access(path, os.X_OK):
+            seen = os.stat(path)
+            return "%s %d %d %d" % (path, seen.st_ino, seen.st_size, seen.st_mtime_ns)
+    return ""
 
 
 def git_version(wire: Wire) -> Optional[str]:
