@@ -264,8 +264,8 @@ def test_a_mirrors_path_that_holds_something_else_is_named_and_not_touched(
     run = operator.fab("check", "--json", code=6)
     told = {each["what"]: each["message"] for each in run.json["here"] if not each["ok"]}
     assert set(told) == {"mirror mirror-1", "ledger"}, "what is no mirror holds no ledger either"
-    assert "fab setup" in told["mirror mirror-1"]
-    assert "fab setup" in operator.deploy(code=3).json["error"]
+    for each in (told["mirror mirror-1"], operator.deploy(code=3).json["error"]):
+        assert "fab setup" in each or "choose another path" in each
     assert everything(lab.path("mirror-1", path)) == before
     assert site.git("tag", "--list") == b""
     shutil.rmtree(lab.path("mirror-1", path))
