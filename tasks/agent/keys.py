@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PUBLIC = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}\Z")
 MARK = re.compile(r"skein(?:-gate)?:[A-Za-z0-9._-]+:[a-z0-9-]+:[A-Za-z0-9._-]+\Z")
 DONE = ("added", "replaced", "removed", "left", "taken")
+READ = "env GIT_PROTOCOL=version=2 git -c uploadpack.packObjectsHook=hooks/pack-objects upload-pack "
 OURS = re.compile(rb'restrict,command="[^\n]* (skein(?:-gate)?:[^\s]+)\s*\Z')
 
 
@@ -68,7 +69,7 @@ def authorize(wire: Wire, request: Json) -> Json:
     """
     path = os.path.expanduser(request["path"])
     quoted = "'%s'" % path.replace("'", "'\"'\"'")
-    return admit(request, "env GIT_PROTOCOL=version=2 git-upload-pack " + quoted)
+    return admit(request, READ + quoted)
 
 
 def admit_gate(wire: Wire, request: Json) -> Json:

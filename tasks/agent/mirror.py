@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 
-from .place import replace
+from . import hooks
 from .problem import Problem
 from .repo import Repo, git_lacking, git_version, last_line
 
@@ -47,30 +47,6 @@ HARMLESS = (
 """What old histories hold and no harm comes of (git-fsck(1), fsck message ids): reported, not refused."""
 
 NOEXEC = "%s is mounted noexec, so the hook that guards it cannot run: mount it with exec, or choose another path"
-HOOK = """#!/bin/sh
-# Skein's, version 1. `fab setup` writes it anew: changes do not last.
-# Releases and their tags are made once and never moved; the ledger only grows; nothing else has a place here.
-ref=$1 old=$2 new=$3
-no() {
-    echo "skein: $ref $1" >&2
-    exit 1
-}
-made= gone=
-case $old in *[!0]*) ;; *) made=yes ;; esac
-case $new in *[!0]*) ;; *) gone=yes ;; esac
-case $ref in
-refs/tags/release/?* | refs/skein/releases/?*)
-    [ -z "$gone" ] || no "is a release and no push deletes it: mirrors.sync --keep retires old ones"
-    [ -n "$made" ] || no "is a release and is never moved"
-    ;;
-refs/skein/ledger/?*)
-    [ -z "$gone" ] || no "is a ledger and is never deleted"
-    [ -n "$made" ] || git merge-base --is-ancestor "$old" "$new" || no "is a ledger and would lose records"
-    ;;
-refs/skein/?*) ;;
-*) no "has no place on a mirror: only refs/tags/release/ and refs/skein/ have" ;;
-esac
-"""
 
 
 def make_mirror(wire: Wire, request: Json) -> Json:
@@ -89,10 +65,9 @@ def make_mirror(wire: Wire, request: Json) -> Json:
         if is_new:
             _make(repo)
         refuse_foreign(repo, app)
-        if not has_hook(path):
-            _write_hook(path)
-            changed.append("wrote the update hook")
-        if not os.access(os.path.join(path, "hooks", "update"), os.X_OK):
+        if hooks.set_aright(path):
+            changed.append("wrote the hooks")
+        if not hooks.can_run(path):
             raise Problem("noexec", NOEXEC % path)  # before it is marked as a mirror, so that nobody pushes to it
         changed += ["set %s" % name for name in _adjust(repo, app)]
         with contextlib.suppress(FileNotFoundError):
@@ -159,16 +134,6 @@ def settings(repo: Repo) -> Dict[str, List[str]]:
     return found
 
 
-def has_hook(path: str) -> bool:
-    """Tell whether the update hook is the one of this version, and can run."""
-    hook = os.path.join(path, "hooks", "update")
-    try:
-        with open(hook, encoding="utf-8", errors="replace") as file:
-            return file.read() == HOOK and os.stat(hook).st_mode & 0o777 == 0o755
-    except OSError:
-        return False
-
-
 def look_at_mirror(wire: Wire, request: Json) -> Json:
     """Look at the mirror at ``request["path"]`` and change nothing.
 
@@ -217,18 +182,11 @@ def _adjust(repo: Repo, app: str) -> List[str]:
     return wrong
 
 
-def _write_hook(path: str) -> None:
-    folder = os.path.join(path, "hooks")
-    os.makedirs(folder, exist_ok=True)
-    hook = os.path.join(folder, "update")
-    replace(hook, hook + ".skein-new", HOOK.encode("ascii"), 0o755)
-
-
 def _unguarded(path: str) -> str:
-    """Return why pushes would pass by the update hook: git leaves out one that it may not execute."""
-    if not has_hook(path):
-        return "the update hook is missing or changed: run fab setup"
-    return "" if os.access(os.path.join(path, "hooks", "update"), os.X_OK) else NOEXEC % path
+    """Return why pushes would pass by the update hook, or fetches fail."""
+    if not hooks.are_ours(path):
+        return "a hook is missing or changed: run fab setup"
+    return "" if hooks.can_run(path) else NOEXEC % path
 
 
 def _not_ours(path: str) -> str:

@@ -68,9 +68,9 @@ def test_what_was_changed_by_hand_is_set_right_again(mirror: Path) -> None:
     git("config", "gc.auto", "6700", cwd=mirror)
     git("config", "--unset-all", "transfer.hideRefs", cwd=mirror)
     (mirror / "hooks/update").write_text("#!/bin/sh\n")
-    assert made(mirror) == ["wrote the update hook", "set gc.auto", "set transfer.hideRefs"]
+    assert made(mirror) == ["wrote the hooks", "set gc.auto", "set transfer.hideRefs"]
     (mirror / "hooks/update").chmod(0o644)
-    assert made(mirror) == ["wrote the update hook"]
+    assert made(mirror) == ["wrote the hooks"]
     assert made(mirror) == []
 
 
