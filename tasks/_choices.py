@@ -9,25 +9,24 @@ from .core.config import Settings
 from .core.errors import RepositoryError, UsageError
 from .core.hosts import Host
 from .core.policy import FailPolicy, read_limit
+from .core.pricing import GIT, INLINE
 from .core.release import Release
 from .remote.source import Source
 from .transports import Transport
+from .transports.auto import AutoTransport
 from .transports.git import GitTransport
 from .transports.inline import LARGE, SMALL, InlineTransport
+
+AUTO = "auto"
 
 
 def choose(asked: str | None, settings: Settings, hosts: Sequence[Host], source: Callable[[], Source]) -> Transport:
     """Return the transport for ``hosts`` that was asked for, or configured; raise UsageError where there is none."""
     kind = asked or settings.transport.kind
     timeout_s, width = settings.targets.stage_timeout, settings.ssh.connections
-    git = GitTransport(settings.mirrors, settings.ssh.user, timeout_s, hosts, width)
-    if kind == "git":
-        return git
-    if kind not in ("auto", "inline"):
+    if kind not in (AUTO, INLINE, GIT):
         raise UsageError(f"--transport {kind!r}: auto, inline and git are what there is")
-
-    most, is_whole = (SMALL, False) if kind == "auto" else (LARGE, True)
-    stored_most = most if settings.source.host else LARGE  # what is made on another machine must come here first
+    most = SMALL if kind == AUTO and settings.source.host else LARGE  # what is made elsewhere must come here first
 
     @cache
     def opened() -> Source | None:
@@ -40,11 +39,20 @@ def choose(asked: str | None, settings: Settings, hosts: Sequence[Host], source:
     def make(base: str | None, release: Release) -> bytes | None:
         found = opened()
         try:
-            return found.delta(base, release, stored_most) if found else None
+            return found.delta(base, release, most) if found else None
         except RepositoryError:
             return None
 
-    return InlineTransport(git, make, most, is_whole, kind)
+    @cache
+    def weigh(base: str | None, release: Release) -> int | None:
+        found = opened()
+        known = found and all(found.has(commit) for commit in (release.commit, base) if commit)
+        return found.weight(base, release.commit) if found and known else None
+
+    git = GitTransport(settings.mirrors, settings.ssh.user, timeout_s, hosts, width, weigh)
+    inline = InlineTransport(git, make, most, is_whole=most == LARGE)
+    found: dict[str, Transport] = {GIT: git, INLINE: inline, AUTO: AutoTransport(inline)}
+    return found[kind]
 
 
 def policy(settings: Settings, asked: str | None) -> FailPolicy:

@@ -13,8 +13,9 @@ from tabulate import tabulate
 
 from .core.figures import Bench
 from .core.hosts import fold
+from .core.pricing import Carried
 from .core.report import Report, State
-from .core.text import printable
+from .core.text import printable, size
 from .core.told import Told
 from .flows.check import CheckReport
 from .flows.status import FleetStatus, HostStatus, summary
@@ -81,6 +82,7 @@ def show_report(report: Report) -> None:
     lines += [f"note: {printable(note, 600)}" for note in report.notes]
     if report.files:
         lines.append("files: " + ", ".join(f"{count} {kind}" for kind, count in report.files.items()))
+    lines += [f"bytes: {_carried(each, report.predicted_s.get(each.by))}" for each in report.carried]
     if report.timings_s:
         times = ", ".join(f"{title} {seconds:.1f} s" for title, seconds in report.timings_s.items())
         skew = f"; flip skew {report.skew_s * 1000:.0f} ms" if report.skew_s is not None else ""
@@ -89,6 +91,11 @@ def show_report(report: Report) -> None:
     if report.next_step:
         lines.append(f"next: {report.next_step}")
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _carried(each: Carried, predicted_s: float | None) -> str:
+    foreseen = f"; predicted {predicted_s:.1f} s" if predicted_s is not None else ""
+    return f"{each.by} brought {size(each.bytes)} to {each.hosts} targets in {each.seconds:.1f} s{foreseen}"
 
 
 def show_status(status: FleetStatus) -> None:

@@ -37,7 +37,8 @@ def lines(plan: Plan) -> Iterator[str]:
     yield from (f"note: {printable(note, 600)}" for note in plan.notes)
     if plan.turn is not None:
         about = "about " if plan.is_estimate else ""
-        yield f"turn {plan.turn}; {about}{size(plan.bytes)} to move to targets"
+        seconds = "".join(f", about {each:.1f} s by {by}" for by, each in plan.predicted_s.items())
+        yield f"turn {plan.turn}; {about}{size(plan.bytes)} to move to targets{seconds}"
     yield f"{plan.headline}; nothing was changed" if plan.groups else plan.headline
     if plan.next_step:
         yield f"next: {plan.next_step}"

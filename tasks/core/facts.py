@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -101,6 +102,7 @@ class Staged(Fact):
     skipped: tuple[Skipped, ...] = ()
     made: bool
     files: Count
+    took: Mapping[str, tuple[float, float]] = {}  # by verb, when it was asked and answered, by one clock of ours
 
 
 class Foreseen(Fact):

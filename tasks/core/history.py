@@ -9,6 +9,7 @@ from functools import cached_property
 
 from .errors import LedgerError
 from .ledger import Broken, Decided, Ended, Frozen, Record, Result, Thawed, as_utc, names_of
+from .pricing import Carried
 
 UNHEARD = ("unreachable", "failed")
 """States that say nothing of what is live on a host unless they name it."""
@@ -89,6 +90,11 @@ class Chain:
     def standing(self) -> tuple[Decided, ...]:
         """The decisions that were not undone, the highest turn first."""
         return tuple(one for one in self.decisions if not self.is_undone(one))
+
+    @cached_property
+    def carried(self) -> tuple[Carried, ...]:
+        """What carriers were measured to do, the newest run first."""
+        return tuple(each for record in self.records if isinstance(record, Ended) for each in record.carried)
 
     def is_undone(self, decision: Decided) -> bool:
         """Tell whether a decision was given up or put back everywhere."""

@@ -20,6 +20,7 @@ from .errors import LedgerError
 from .facts import Count, Identity, ObjectId
 from .hosts import expand, fold, terms
 from .policy import Limit
+from .pricing import Carried
 from .text import printable
 
 FORMAT: Final = 1
@@ -91,6 +92,7 @@ class Ended(Entry):
     headline: Text
     undone: bool
     results: tuple[Result, ...]
+    carried: tuple[Carried, ...] = ()
     late: bool = False
 
 

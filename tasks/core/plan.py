@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
 from .facts import Difference, Probe
@@ -73,6 +73,7 @@ class Plan:
     turn: int | None = None
     groups: tuple[Group, ...] = ()
     already: tuple[str, ...] = ()
+    predicted_s: Mapping[str, float] = field(default_factory=dict)  # by carrier, for the bytes alone
     failed: tuple[Outcome, ...] = ()
     bounds: tuple[Bound, ...] = ()
     notes: tuple[str, ...] = ()
@@ -103,6 +104,7 @@ class Plan:
             "is_estimate": self.is_estimate,
             "groups": [_group(group) for group in self.groups],
             "already_live": list(self.already),
+            "predicted_s": dict(self.predicted_s),
             "failed": [asdict(one) for one in self.failed],
             "limits": [asdict(bound) for bound in self.bounds],
             "notes": list(self.notes),

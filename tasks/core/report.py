@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from .errors import HostError, UnreachableError
+from .pricing import Carried
 
 FORMAT = 1
 
@@ -55,6 +56,8 @@ class Report:
     skew_s: float | None = None
     timings_s: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)  # added, changed, removed
+    carried: tuple[Carried, ...] = ()
+    predicted_s: Mapping[str, float] = field(default_factory=dict)  # by carrier
 
     def as_json(self) -> dict[str, object]:
         """Return the versioned form for programs."""
@@ -80,4 +83,5 @@ class Report:
             "skew_s": self.skew_s,
             "timings_s": dict(self.timings_s),
             "files": dict(self.files),
+            "carried": [{**each.model_dump(), "predicted_s": self.predicted_s.get(each.by)} for each in self.carried],
         }

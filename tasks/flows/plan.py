@@ -132,6 +132,7 @@ class Planning:
         hands, probes = self.hands, self.probes
         waiting = [host for host in hands.hosts if host.name in probes and probes[host.name].current != release.id]
         rollout = Rollout(hands, self.kind, release, probes, self.failures, self.recording)
+        rollout.meet(host.name for host in waiting)
         brought = {host.name: rollout.bring(host)[0] for host in waiting}
         targets = hands.settings.targets
         orders = {name: (requests.foresee(each, release.id, self.kind, targets),) for name, each in brought.items()}
@@ -158,6 +159,7 @@ class Planning:
                 {live: compared.to(probe) for live, probe in lives.items()},
             ),
             already=already,
+            predicted_s=rollout.predicted_s,
             next_step=shlex.join(("fab", self.kind, "--env", hands.settings.environment, *self.words)),
         )
 
@@ -166,7 +168,7 @@ class Planning:
         if found.here or isinstance(compared.release, Adopted):
             return Way(THERE, 0, None, (), "it is there already")
         transport = self.hands.transport
-        why = f"{transport.name}: {transport.why(compared.release, probe)}"
+        why = f"{transport.name}: {transport.load(compared.release, probe).why}"
         if found.inline:
             return Way(INLINE, carried, str(bring.fields["base"]).rpartition("/")[2] or None, (), why)
         base = probe.live.commit if probe.live else None

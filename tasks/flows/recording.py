@@ -14,6 +14,7 @@ from ..core.errors import RepositoryError
 from ..core.facts import Probe
 from ..core.history import Chain, Head, prove
 from ..core.ledger import Decided, Ended, Record, Result, folded, names_of
+from ..core.pricing import Carried
 from ..core.release import Adopted, Release
 from ..core.report import Outcome, Report
 from ..core.requests import Decision
@@ -79,6 +80,11 @@ class Recording:
         if run.chain:
             refuse_other_hosts(hands, run.chain)
         return run
+
+    @property
+    def measured(self) -> tuple[Carried, ...]:
+        """What carriers did in earlier runs, newest first."""
+        return self.begun.carried
 
     def meet(self, probes: Mapping[str, Probe]) -> None:
         """Hold what targets saw of the ledger against it; raise LedgerError, for a deploy, where it lost that."""
@@ -181,6 +187,7 @@ class Recording:
             "headline": printable(report.headline, REASON_MOST),
             "undone": report.exit_code in NOTHING_CAME_OF_IT,
             "results": _results(report.outcomes),
+            "carried": report.carried,
             "late": decided.late or decided.turn < chain.turn,
         }
         return Ended.model_validate({**entry(self.hands, chain.number + 1, decided.turn), **fields})

@@ -10,9 +10,12 @@ from ..core import requests
 from ..core.errors import HostError, RefusedError
 from ..core.facts import Done, Flipped, Probe, Pruned, Reverted, Staged
 from ..core.hosts import Host, fold
+from ..core.pricing import Carried, learned
 from ..core.release import Adopted, Release
 from ..core.report import Outcome, Report, State
 from ..core.requests import Decision, Request
+from ..transports import Load
+from .carrying import carried, predicted
 from .hands import Hands
 from .recording import Recording
 
@@ -32,6 +35,8 @@ class Rollout:
     recording: Recording
     notes: list[str] = field(default_factory=list)
     skew_s: float | None = None
+    carried: tuple[Carried, ...] = ()
+    predicted_s: dict[str, float] = field(default_factory=dict)
     flipped: dict[str, Flipped] = field(default_factory=dict)
     reverted: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
@@ -58,15 +63,29 @@ class Rollout:
     def stage(self, names: Iterable[str]) -> None:
         """Bring, unpack, check and arm on each host; nothing visible changes."""
         arm = requests.arm(self.release.id)
+        names = list(names)
+        loads = self.meet(names)
         hosts = {host.name: host for host in self.hands.hosts}
         answers = self.hands.ask("stage", {name: (*self.bring(hosts[name]), arm) for name in names}, Staged)
         self.keep_failures(answers)
+        self.carried = carried(_good(answers), loads)
         skipped: dict[str, list[str]] = {}
         for name, staged in _good(answers).items():
             for each in staged.skipped:
                 skipped.setdefault(f"mirror {each.mirror} was skipped: {each.reason}", []).append(name)
         self.notes += [f"{why} ({fold(names)})" for why, names in skipped.items()]
         self.hands.failpoint("deploy.staged")
+
+    def meet(self, names: Iterable[str]) -> dict[str, Load]:
+        """Let the transport choose how each host gets the release; return what it will be sent."""
+        if isinstance(self.release, Adopted):
+            return {}
+        release, transport, past = self.release, self.hands.transport, self.recording.measured
+        probes = {name: self.probes[name] for name in names}
+        transport.meet(release, probes, past)
+        loads = {name: transport.load(release, probe) for name, probe in probes.items()}
+        self.predicted_s = predicted(loads, learned(past, len(self.hands.settings.mirrors)))
+        return loads
 
     def bring(self, host: Host) -> tuple[Request, ...]:
         """Return what has a host get the release and unpack it; one that was adopted can only be there already."""
@@ -192,6 +211,8 @@ class Rollout:
             next_step=step,
             skew_s=self.skew_s,
             timings_s=dict(self.hands.timings_s),
+            carried=self.carried,
+            predicted_s=self.predicted_s,
         )
 
     def outcome(self, name: str) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any, Self, TypeVar
@@ -115,12 +116,15 @@ class Fleet(ThreadingGroup):  # type: ignore[misc]  # fabric ships no types
 
     def _serve(self, name: str, requests: Sequence[Request], reply: type[M], sent: bool) -> M | HostError:
         merged: dict[str, Any] = {}
+        took: dict[str, tuple[float, float]] = {}
         try:
             session = self._session(name)
             for request in requests:
+                began = time.monotonic()
                 merged |= session.receive(request.timeout_s) if sent else session.ask(request)
+                took[request.verb] = began, time.monotonic()
                 sent = False
-            return reply.model_validate(merged)
+            return reply.model_validate({**merged, "took": took})
         except UnreachableError as error:
             self._drop(name)
             return error

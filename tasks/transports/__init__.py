@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..core.facts import Probe
 from ..core.hosts import Host
+from ..core.pricing import Carried
 from ..core.release import Release
 from ..core.requests import MirrorUrl, Request
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a target will be sent: by which carrier, how many bytes, None where that is not known, and why that way."""
+
+    by: str
+    bytes: int | None
+    why: str
 
 
 class Transport(Protocol):
@@ -17,11 +29,14 @@ class Transport(Protocol):
     def name(self) -> str:
         """What the configuration calls it."""
 
+    def meet(self, release: Release, probes: Mapping[str, Probe], past: Sequence[Carried]) -> None:
+        """Learn who is to get a release, and what earlier runs measured, newest first; before anything is brought."""
+
     def bring(self, release: Release, host: Host, probe: Probe) -> tuple[Request, ...]:
         """Return the requests after which the target, which said ``probe``, has the release commit, complete."""
 
-    def why(self, release: Release, probe: Probe) -> str:
-        """Return the reason for what ``bring`` asks for, in a few words."""
+    def load(self, release: Release, probe: Probe) -> Load:
+        """Return what ``bring`` will have moved, and the reason in a few words."""
 
     def mirrors_for(self, host: Host) -> tuple[MirrorUrl, ...]:
         """Return where the target would fetch from, nearest first; nothing for a transport without mirrors."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from ..core.config import MirrorConfig
 from ..core.facts import Probe
 from ..core.hosts import Host
+from ..core.pricing import GIT, Carried
 from ..core.release import Release
 from ..core.requests import MirrorUrl, Request, fetch
+from . import Load
 
 NEAR, FAR, LAST = 0, 1, 2
 LOG_INS_AT_ONCE = 8
@@ -19,6 +21,9 @@ LOG_INS_AT_ONCE = 8
 
 HANDSHAKE_S = 0.25
 SPREAD_MOST_S = 30.0
+
+Weigh = Callable[[str | None, Release], int | None]
+"""Return about what a mirror sends to who has a release commit, or nothing; None where that cannot be told here."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +38,20 @@ class GitTransport:
     timeout_s: float
     hosts: Sequence[Host] = ()
     width: int = 64
-    name: str = "git"
+    weigh: Weigh = lambda base, release: None
+    name: str = GIT
+
+    def meet(self, release: Release, probes: Mapping[str, Probe], past: Sequence[Carried]) -> None:
+        """Learn nothing: each target is on its own."""
 
     def bring(self, release: Release, host: Host, probe: Probe) -> tuple[Request, ...]:
         """Return one fetch; the agent orders mirrors of one rank by measured round trip and fails over."""
         return (fetch(release, self.mirrors_for(host), self.timeout_s, self.spread_s(host)),)
 
-    def why(self, release: Release, probe: Probe) -> str:
-        """Say that there is no choice."""
-        return "every target asks the mirrors"
+    def load(self, release: Release, probe: Probe) -> Load:
+        """Return the estimate of what the target's mirror sends."""
+        base = probe.live.commit if probe.live else None
+        return Load(GIT, self.weigh(base, release), "every target asks the mirrors")
 
     def spread_s(self, host: Host) -> float:
         """Return the seconds over which the targets of this host's nearest mirrors spread, none where they are few."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ..core.facts import Probe
 from ..core.hosts import Host
+from ..core.pricing import INLINE, Carried
 from ..core.release import Release, release_ref
 from ..core.requests import Delta, MirrorUrl, Request, fetch
 from ..core.text import size
+from . import Load
 from .git import GitTransport
 
 SMALL = 1 << 20
@@ -33,19 +35,24 @@ class InlineTransport:
     make: MakeDelta
     most: int
     is_whole: bool
-    name: str = "inline"
+    name: str = INLINE
+
+    def meet(self, release: Release, probes: Mapping[str, Probe], past: Sequence[Carried]) -> None:
+        """Learn nothing: each target has its session."""
 
     def bring(self, release: Release, host: Host, probe: Probe) -> tuple[Request, ...]:
         """Return one fetch that carries the delta, and names the mirrors for when it does not apply."""
-        delta = self._delta(release, probe)
+        delta = self.delta(release, probe)
         if not isinstance(delta, Delta):
             return self.git.bring(release, host, probe)
         return (fetch(release, self.mirrors_for(host), self.git.timeout_s, self.spread_s(host), delta),)
 
-    def why(self, release: Release, probe: Probe) -> str:
-        """Say why the delta rides on the session, or why it does not."""
-        delta = self._delta(release, probe)
-        return f"a delta of at most {size(self.most)} rides on the session" if isinstance(delta, Delta) else delta
+    def load(self, release: Release, probe: Probe) -> Load:
+        """Return the delta's size, or why it is left to the mirrors."""
+        delta = self.delta(release, probe)
+        if isinstance(delta, Delta):
+            return Load(INLINE, len(delta.pack), f"a delta of at most {size(self.most)} rides on the session")
+        return replace(self.git.load(release, probe), why=delta)
 
     def mirrors_for(self, host: Host) -> tuple[MirrorUrl, ...]:
         """Return the mirrors in the order of ``git``."""
@@ -55,7 +62,7 @@ class InlineTransport:
         """Return the seconds that ``git`` would spread over."""
         return self.git.spread_s(host)
 
-    def _delta(self, release: Release, probe: Probe) -> Delta | str:
+    def delta(self, release: Release, probe: Probe) -> Delta | str:
         """Return what makes the release of what the host has, best of what it serves; or why nothing does."""
         if release.id in probe.releases:
             return "it is there already"

@@ -146,13 +146,16 @@ class FakeHost:
     def _do_check(self, linked_files: list[str], mirrors: list[dict[str, str]], spread_s: float) -> dict[str, Any]:
         return {"findings": self.findings, "probe": self._do_probe()}
 
-    def _do_fetch(self, commit: str, mirrors: list[dict[str, str]], **_: Any) -> dict[str, Any]:
+    def _do_fetch(
+        self, commit: str, mirrors: list[dict[str, str]], base: str | None = None, **_: Any
+    ) -> dict[str, Any]:
         if commit in self.objects:
             return {"from": None, "skipped": []}
-        if self.off_mirrors:
+        inline = base is not None and self.inline and not self.restricted
+        if self.off_mirrors and not inline:
             raise RefusedError("fetch", "no mirror has it")
         self.objects.add(commit)
-        return {"from": mirrors[0]["name"], "skipped": self.skips}
+        return {"from": "inline" if inline else mirrors[0]["name"], "skipped": self.skips}
 
     def _do_foresee(self, id: str, carries: bool, mirrors: Any = (), commit: str = "", **_: Any) -> dict[str, Any]:  # noqa: A002
         here = commit in self.objects or id in self.adopted
@@ -253,6 +256,7 @@ class FakeFleet:
         self.hosts = {host.name: host for host in hosts}
         self.asked: list[tuple[str, str, Request]] = []
         self.on_ask: Callable[[str], None] = lambda verb: None
+        self.request_s = 1.0
 
     def ask(
         self,
@@ -271,14 +275,17 @@ class FakeFleet:
 
     def _one(self, name: str, requests: Sequence[Request], reply: type[M]) -> M | HostError:
         merged: dict[str, Any] = {}
+        took: dict[str, tuple[float, float]] = {}
         try:
             for request in requests:
+                began = len(self.asked) * self.request_s
+                took[request.verb] = began, began + self.request_s
                 self.on_ask(request.verb)
                 self.asked.append((request.verb, name, request))
                 merged |= self.hosts[name].serve(request)
         except HostError as error:
             return error
-        return reply.model_validate(merged)
+        return reply.model_validate({**merged, "took": took})
 
     @property
     def verbs(self) -> list[str]:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tasks.core.errors import HostError, RefusedError, UnreachableError
+from tasks.core.pricing import Carried
 from tasks.core.report import Outcome, Report, State
 
 FULL = Report(
@@ -24,6 +25,8 @@ FULL = Report(
     skew_s=0.004,
     timings_s={"probe": 0.5},
     files={"added": 1},
+    carried=(Carried(by="inline", hosts=1, bytes=1200, seconds=0.25), Carried(by="git", hosts=1, bytes=10, seconds=1)),
+    predicted_s={"inline": 0.5},
 )
 
 
@@ -56,6 +59,10 @@ def test_the_json_form_is_a_contract() -> None:
         "skew_s": 0.004,
         "timings_s": {"probe": 0.5},
         "files": {"added": 1},
+        "carried": [
+            {"by": "inline", "hosts": 1, "bytes": 1200, "seconds": 0.25, "predicted_s": 0.5},
+            {"by": "git", "hosts": 1, "bytes": 10, "seconds": 1.0, "predicted_s": None},
+        ],
     }
 
 
