@@ -14,7 +14,7 @@ from .problem import Problem, explain
 from .record import read_record
 from .repo import Repo, git_lacking, git_version
 from .stage import read_manifest
-from .state import State, live_stack, refuse_newer
+from .state import State, judged, live_stack, refuse_newer
 from .trees import compare
 
 TYPE_CHECKING = False  # so that no host imports typing
@@ -47,16 +47,20 @@ def probe(wire: Wire, place: Place, request: Json) -> Json:
         problems.append({"code": lack[0], "message": lack[1]})
     disk = os.statvfs(existing(place.root))
     history = state.lived() if state else []
+    standing = releases(place)
+    chosen, left = ({each: turns[each] for each in turns if each in standing} for turns in judged(history))
     newest: Json = next((record for record in reversed(history) if record["id"] == current), {})
     return {
         "current": current,
         "current_since": newest.get("at"),
         "live_turn": newest.get("turn", 0),
         "stack": live_stack(history),
+        "chosen": chosen,
+        "left": left,
         "history": history[-HISTORY_SHOWN:],
         "turn": state.turn if state else 0,
         "ledger": state.ledger if state else None,
-        "releases": releases(place),
+        "releases": standing,
         "adopted": adopted(place),
         "free_bytes": disk.f_bavail * disk.f_frsize,
         "free_inodes": disk.f_favail if disk.f_files else UNCOUNTED,

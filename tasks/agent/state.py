@@ -120,6 +120,26 @@ def live_stack(history: Sequence[Json]) -> List[str]:
     return stack
 
 
+def judged(history: Sequence[Json]) -> Tuple[Dict[str, int], Dict[str, int]]:
+    """Return {id: turn} of when each release was last made live, and of when a rollback last left it for an older one.
+
+    What was left after it was last made live is marked bad: see the deployer's ``core.marks``.
+    """
+    chosen: Dict[str, int] = {}
+    left: Dict[str, int] = {}
+    for record in history:
+        identity, was = record["id"], record.get("was")
+        chosen[identity] = record["turn"]
+        if record["kind"] == "rollback" and number_of(was) > number_of(identity):
+            left[str(was)] = record["turn"]
+    return chosen, left
+
+
+def number_of(identity: object) -> int:
+    """Return the number in a release's id, the higher the later it was made; -1 for what is none."""
+    return int(identity.split("-")[1]) if isinstance(identity, str) and ID.match(identity) else -1
+
+
 def write_log(place: Place, record: Json) -> None:
     """Append a line to this host's own log, best effort: a full disk must not stop a rollback."""
     with contextlib.suppress(OSError):

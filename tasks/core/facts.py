@@ -58,6 +58,8 @@ class Probe(Fact):
     stack: tuple[Identity, ...]
     turn: Count
     live_turn: Count = 0  # the turn at which what is live became so
+    chosen: dict[Identity, Count] = {}  # the turn at which each release here was last made live
+    left: dict[Identity, Count] = {}  # the turn at which a rollback last left it for an older one
     ledger: SeenLedger | None = None
     releases: dict[Identity, Present]
     adopted: dict[Identity, Text] = {}  # releases without a commit: what was here before Skein, in words

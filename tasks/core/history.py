@@ -9,6 +9,7 @@ from functools import cached_property
 
 from .errors import LedgerError
 from .ledger import Broken, Decided, Ended, Frozen, Record, Result, Thawed, as_utc, names_of
+from .marks import Marks
 from .pricing import Carried
 
 UNHEARD = ("unreachable", "failed")
@@ -126,6 +127,17 @@ class Chain:
         """Return the record of a lock that was broken after record ``number``."""
         return next((one for one in self.records if isinstance(one, Broken) and one.number > number), None)
 
+    @cached_property
+    def marks(self) -> Marks:
+        """What decisions say of releases: which were chosen and which were left, when last."""
+        rising = self.standing[::-1]
+        chosen = {one.release: one.turn for one in rising}
+        return Marks(chosen, {identity: one.turn for one in rising for identity in one.left})
+
+    def left_by(self, release: str) -> Decided | None:
+        """Return the newest rollback that left a release."""
+        return next((one for one in self.standing if release in one.left), None)
+
     def known(self, host: str) -> Known | None:
         """Return what became of a host by the highest turn whose outcome tells; None where nothing was ever told."""
         return self._known.get(host)
@@ -205,7 +217,7 @@ def told_of(record: Record) -> str:
     """Say in a few words what a record is about."""
     match record:
         case Decided():
-            return record.release
+            return f"{record.release}, and {', '.join(record.left)} marked bad" if record.left else record.release
         case Ended():
             return f"exit {record.exit_code}: {record.headline}"
         case Broken():

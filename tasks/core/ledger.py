@@ -21,6 +21,7 @@ from .facts import Count, Identity, ObjectId
 from .hosts import expand, fold, terms
 from .policy import Limit
 from .pricing import Carried
+from .release import number_of
 from .text import printable
 
 FORMAT: Final = 1
@@ -71,6 +72,14 @@ class Decided(Entry):
     fail_limit: Limit
     group_limits: dict[str, Limit] = {}
     late: bool = False
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The releases that a rollback went back from: those that are newer than what it made live."""
+        if self.kind != "rollback":
+            return ()
+        newer = (identity for identity, _ in self.before if identity and number_of(identity) > number_of(self.release))
+        return tuple(newer)
 
 
 class Result(Base):

@@ -9,6 +9,7 @@ from ..core.facts import Probe
 from ..core.report import Outcome, Report, State
 from .hands import Hands
 from .look import look, refused
+from .marking import warned
 from .recording import Recording
 from .releasing import Releasing
 from .rollout import Rollout
@@ -28,7 +29,8 @@ def deploy(hands: Hands, work: Releasing) -> Report:
     release = work.release(commit, tree, probes)
     hands.failpoint("deploy.released")
     files = _changes(work, probes, tree)  # before anything is visible: trouble with the source must not hide the report
-    report = Rollout(hands, "deploy", release, probes, failures, recording, notes=work.notes).run()
+    notes = [*work.notes, *warned(recording.chain, probes, release)]
+    report = Rollout(hands, "deploy", release, probes, failures, recording, notes=notes).run()
     return replace(recording.finish(report), files=files)
 
 

@@ -19,9 +19,10 @@ from ..core.requests import Request
 from .entering import last_of_fleet
 from .hands import Hands
 from .look import advice, look
+from .marking import warned
 from .recording import Recording, next_turn
 from .releasing import Releasing
-from .rollback import before, find
+from .rollback import choose
 from .rollout import Failures, Rollout
 
 
@@ -48,7 +49,7 @@ def plan_deploy(work: Releasing, words: Sequence[str]) -> Plan:
     if not planning.failures and work.is_served(commit, tree, planning.probes):
         return planning.nothing_to_do()
     release, is_new = work.foresee(commit, tree, planning.probes)
-    planning.notes += work.notes
+    planning.notes += [*work.notes, *warned(planning.recording.chain, planning.probes, release)]
     return planning.foresee(release, work.source, is_new=is_new)
 
 
@@ -59,7 +60,8 @@ def plan_rollback(hands: Hands, to: str | None, words: Sequence[str], source: Ca
     refused = planning.look()
     if refused:
         return refused
-    release = find(planning.probes, wanted or before(planning.probes), hands.settings.environment)
+    release, notes = choose(planning.recording.chain, planning.probes, wanted, hands.settings.environment)
+    planning.notes += notes
     planning.words = (*words, "--to", release.id)
     try:
         history = source()

@@ -14,6 +14,7 @@ from ..core.ledger import Record, as_utc, names_of
 from ..core.release import ID, check_id, number_of
 from ..core.text import printable
 from ..core.told import Told
+from .marking import told_bad
 from .status import FleetStatus, HostStatus
 
 NAMES_MOST = 50
@@ -60,8 +61,9 @@ class Reader:
             desired=desired.release if desired else None,
             hosts=tuple(_host(chain, host) for host in hosts),
             source="ledger",
-            notes=tuple(self._provenance(copy)),
+            notes=(*self._provenance(copy), *_newly_bad(chain)),
             ledger=self._document(copy),
+            bad=tuple(sorted(chain.marks.bad)),
         )
 
     def log(self, limit: int) -> Told:
@@ -76,7 +78,7 @@ class Reader:
         return Told("log", self.environment, tuple(self._provenance(copy)), headers, rows, document)
 
     def releases(self, limit: int) -> Told:
-        """List the newest releases: who deployed them first, where they are live, which were left by a rollback."""
+        """List the newest releases: who deployed them first, where they are live, which are marked bad."""
         if limit < 1:
             raise UsageError(f"--limit {limit}: how many releases to list, 1 or more")
         copy = self.library.copy()
@@ -84,17 +86,18 @@ class Reader:
         first = {one.release: one for one in reversed(copy.chain.decisions)}
         ids = sorted({*filter(ID.fullmatch, on_mirror), *first}, key=number_of, reverse=True)[:limit]
         live = _live(copy.chain)
-        left = {identity for one in copy.chain.decisions if one.kind == "rollback" for identity, _ in one.before}
+        bad = copy.chain.marks.bad
         rows, listed = [], []
         for identity in ids:
             decided = first.get(identity)
             hosts = live.get(identity, [])
             marks = [f"live on {fold(hosts)}"] if hosts else []
-            marks += ["left by a rollback"] if identity in left and not hosts else []
+            marks += [told_bad(copy.chain, identity).partition(" is ")[2]] if identity in bad else []
             who = f"{decided.by}@{decided.machine}" if decided else "-"
             rows.append((identity, as_utc(decided.at) if decided else "-", who, "; ".join(marks)))
             at = decided.at.isoformat() if decided else None
-            listed.append({"release": identity, "at": at, "by": who, "live": hosts, "marks": marks})
+            said = {"release": identity, "at": at, "by": who, "live": hosts, "bad": identity in bad}
+            listed.append({**said, "marks": marks})
         document = {"ledger": self._document(copy), "releases": listed}
         headers = ("release", "first decided", "by", "")
         return Told("releases", self.environment, tuple(self._provenance(copy)), headers, tuple(rows), document)
@@ -188,6 +191,13 @@ def _host(chain: Chain, host: str) -> HostStatus:
     if known and (known.reason or known.state == "unknown"):
         troubles.append(": ".join(filter(None, (known.state, known.reason))))
     return HostStatus(host, release, since if release else None, None, "; ".join(troubles))
+
+
+def _newly_bad(chain: Chain) -> list[str]:
+    """Name the bad releases that are newer than what is wanted: those of long ago are of no interest."""
+    desired = chain.desired
+    newer = sorted(each for each in chain.marks.bad if desired and number_of(each) > number_of(desired.release))
+    return [told_bad(chain, identity) for identity in newer]
 
 
 def _live(chain: Chain) -> dict[str, list[str]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ..core.errors import UsageError
 from ..core.facts import Present, Probe
+from ..core.history import Chain
 from ..core.hosts import fold
 from ..core.release import Adopted, Release, check_id
 from ..core.report import Report
 from .hands import Hands
 from .look import look, refused
+from .marking import known_marks, passed_over, warned
 from .recording import Recording
 from .rollout import Rollout
 
@@ -24,18 +26,35 @@ def rollback(hands: Hands, to: str | None) -> Report:
     verdict = hands.policy.verdict(hands.hosts, failures)
     if verdict:
         return refused(hands, "rollback", probes, failures, verdict)
-    release = find(probes, wanted or before(probes), hands.settings.environment)
-    rollout = Rollout(hands, "rollback", release, probes, failures, recording, notes=recording.notes)
+    release, notes = choose(recording.chain, probes, wanted, hands.settings.environment)
+    rollout = Rollout(hands, "rollback", release, probes, failures, recording, notes=[*recording.notes, *notes])
     return recording.finish(rollout.run())
 
 
-def before(probes: Mapping[str, Probe]) -> str:
-    """Return what was live before what is live now, by the newest record that any host has; never by time or name."""
+def choose(
+    chain: Chain | None, probes: Mapping[str, Probe], wanted: str | None, environment: str
+) -> tuple[Release | Adopted, list[str]]:
+    """Return what to go back to, and what to say of releases that are marked bad."""
+    if wanted:
+        release = find(probes, wanted, environment)
+        return release, warned(chain, probes, release)
+    identity, skipped = before(probes, known_marks(chain, probes).bad)
+    return find(probes, identity, environment), passed_over(chain, skipped)
+
+
+def before(probes: Mapping[str, Probe], bad: Collection[str] = ()) -> tuple[str, tuple[str, ...]]:
+    """Return what was live before what is live now, and what was passed over since that is ``bad``.
+
+    By the newest record that any host has; never by time or name.
+    """
     newest = max(probes.values(), key=lambda probe: probe.live_turn)
-    if len(newest.stack) < 2:
-        live = f"nothing was live before {newest.stack[0]}" if newest.stack else "no release was ever live"
+    lived = newest.stack[-2::-1]
+    good = [identity for identity in lived if identity not in bad]
+    if not good:
+        live = f"nothing was live before {newest.stack[-1]}" if newest.stack else "no release was ever live"
+        live += f" but what is marked bad: {', '.join(lived)}" if lived else ""
         raise UsageError(f"there is nothing to roll back to: {live}; name one with --to")
-    return newest.stack[-2]
+    return good[0], lived[: lived.index(good[0])]
 
 
 def find(probes: Mapping[str, Probe], identity: str, environment: str) -> Release | Adopted:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from ..core.errors import HostError
 from ..core.facts import Probe
 from ..core.hosts import fold
+from ..core.marks import seen_by
 from ..core.plausible import implausible
 from ..core.requests import Request
 from .hands import Hands
+from .marking import told_bad
 
 FORMAT = 1
 
@@ -34,7 +36,8 @@ class HostStatus:
 class FleetStatus:
     """All hosts and what is to be live, by the ledger, or by the newest decision that any of them has seen.
 
-    ``notes`` say where it is from and how old it is; ``ledger`` is the same for programs.
+    ``notes`` say where it is from and how old it is; ``ledger`` is the same for programs. ``bad`` are the releases that
+    are marked so.
     """
 
     environment: str
@@ -43,6 +46,7 @@ class FleetStatus:
     source: str = "hosts"
     notes: tuple[str, ...] = ()
     ledger: Mapping[str, object] | None = None
+    bad: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -58,6 +62,7 @@ class FleetStatus:
             "source": self.source,
             "ledger": self.ledger,
             "desired": self.desired,
+            "bad": list(self.bad),
             "exit_code": self.exit_code,
             "targets": [
                 {
@@ -79,7 +84,10 @@ def status(hands: Hands) -> FleetStatus:
     odd = implausible({name: answer for name, answer in answers.items() if isinstance(answer, Probe)})
     desired = wanted({name: answer for name, answer in answers.items() if name not in odd})
     hosts = tuple(_one(name, answer, desired, odd.get(name)) for name, answer in answers.items())
-    return FleetStatus(hands.settings.environment, desired, hosts)
+    believed = [answer for name, answer in answers.items() if isinstance(answer, Probe) and name not in odd]
+    bad = tuple(sorted(seen_by(believed).bad))
+    notes = tuple(told_bad(None, each) for each in bad)
+    return FleetStatus(hands.settings.environment, desired, hosts, notes=notes, bad=bad)
 
 
 def wanted(answers: Mapping[str, Probe | HostError]) -> str | None:

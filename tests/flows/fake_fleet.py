@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from tasks.agent.state import judged
 from tasks.core.errors import HostError, RefusedError, UnreachableError
 from tasks.core.release import Release
 from tasks.core.requests import Request
@@ -123,7 +124,10 @@ class FakeHost:
     def _do_probe(self) -> dict[str, Any]:
         lived = [*self.history, *([self.pending] if self.pending and self.pending.id == self.current else [])]
         live = next((record for record in reversed(lived) if record.id == self.current), None)
+        chosen, left = judged([asdict(record) for record in lived])
         return {
+            "chosen": chosen,
+            "left": left,
             "current": self.current,
             "current_since": live and live.at,
             "stack": stack(lived),

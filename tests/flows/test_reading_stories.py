@@ -121,7 +121,7 @@ def test_releases_are_those_of_the_mirror_and_the_ledger_with_where_they_are_liv
     first, second = (record.release for record in world.book.chain.decisions[:0:-1])  # type: ignore[union-attr]
     assert [(row[0], row[3]) for row in told.rows] == [
         (made(9).id, ""),
-        (second, "left by a rollback"),
+        (second, "marked bad: the rollback by ann@laptop at 2026-01-02 00:00:00 UTC (because) left it"),
         (first, "live on web-[1-3]"),
     ]
     with pytest.raises(UsageError, match="--limit -1"):
