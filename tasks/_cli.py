@@ -22,6 +22,7 @@ from .core.errors import SkeinError
 if TYPE_CHECKING:
     from ._desk import Desk
 
+INTERRUPTED = 130
 LOOKING = {
     "env": "environment, config/ENV.toml (default: $SKEIN_ENV, else the only one)",
     "only": "groups, hosts or ranges, such as 'web-eu,!web-007' (default: all targets)",
@@ -99,8 +100,22 @@ def messages(c: Context, options: Options) -> Iterator[None]:
     except KeyboardInterrupt as error:
         told = str(error) or "nothing visible was changed"
         raise _exit(
-            options, 130, f"interrupted: {told}; run the same command again, or look with invoke status"
+            options, INTERRUPTED, f"interrupted: {told}; run the same command again, or look with invoke status"
         ) from error
+
+
+def exit_code_of(error: BaseException | None) -> int:
+    """Return the code that a command ends with which ``error`` ended."""
+    match error:
+        case None:
+            return 0
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case Exit():
+            return int(error.code)
+        case SkeinError():
+            return error.exit_code
+    return 1
 
 
 def state_folder() -> Path:

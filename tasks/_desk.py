@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 from invoke.exceptions import Exit
 
 from . import _show
 from ._choices import choose, policy
-from ._cli import Asked, Options, state_folder
+from ._cli import Asked, Options, exit_code_of, state_folder
 from ._here import cache_folder, operator, read_settings
 from ._setting_up import Logins, pinned
 from ._show_plan import show_plan
@@ -44,27 +44,14 @@ from .remote.interrupts import Shield
 from .remote.ledger import Book
 from .remote.mirrorset import MirrorSet
 from .remote.owning import OwningFleet
+from .remote.run_log import LoggedProgress, RunLog
 from .remote.source import Source
 from .remote.ssh import Connector
 
 DEMO = "demo"
 
 
-class Found(Protocol):
-    """What a story ends with."""
-
-    @property
-    def exit_code(self) -> int: ...
-    def as_json(self) -> dict[str, object]: ...
-
-
-class Lined(Found, Protocol):
-    """What is said to people in lines."""
-
-    def lines(self) -> Iterable[str]: ...
-
-
-F = TypeVar("F", bound=Found)
+F = TypeVar("F", bound=_show.Found)
 
 
 class Desk:
@@ -77,6 +64,8 @@ class Desk:
         self._open = ExitStack()
         self.settings = read_settings(options.env)
         self._config = self.settings.digest  # the demo listens on other ports in every run
+        path = state_folder() / self.settings.environment / "log.jsonl"
+        self._log = RunLog(path, secrets.token_hex(4), self.progress.say)
 
     def __enter__(self) -> Self:
         if self.settings.environment == DEMO:
@@ -86,11 +75,13 @@ class Desk:
             self.settings = self.demo.settings
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
+        self._log.end(exit_code_of(error), error=str(error or ""))
         self._open.close()
 
     def deploy(self, ref: str | None, *, snapshot: bool) -> None:
         """Deploy, show the report, end with its exit code."""
+        self._logged("deploy", ref=ref, snapshot=snapshot)
         work = self._releasing(ref, snapshot=snapshot)
         if self.settings.environment == DEMO:
             self._prepare_demo()
@@ -106,6 +97,7 @@ class Desk:
 
     def rollback(self, to: str | None) -> None:
         """Roll back, show the report, end with its exit code."""
+        self._logged("rollback", to=to)
         self._say(rollback(self._hands(), to), _show.show_report)
 
     def status(self, *, live: bool) -> None:
@@ -119,10 +111,12 @@ class Desk:
 
     def lock(self) -> None:
         """Freeze the environment."""
+        self._logged("lock")
         self._say(lock(self._hands()), _show.show_told)
 
     def unlock(self) -> None:
         """End a freeze, or break a lock."""
+        self._logged("unlock")
         self._say(unlock(self._hands()), _show.show_told)
 
     def check(self) -> None:
@@ -131,16 +125,21 @@ class Desk:
 
     def setup(self, asked: Asked) -> None:
         """Prepare mirrors, targets and keys, and show what was changed."""
+        self._logged("setup")
         logins = Logins(self.settings, self._connector, self._fleet, self._selected, asked)
         setting_up = logins.setting_up(self._hands(), self._targets, self._mirror_fleet, lambda: self._source)
         self._show_lines(setting_up.run())
 
     def adopt(self, *, undo: bool, plan: bool, gap: bool) -> None:
         """Make what targets serve already their first release, or give it back, and show what was done."""
+        if not plan:
+            self._logged("adopt", undo=undo)
         self._show_lines(adopt(self._hands(), undo=undo, plan=plan, gap=gap))
 
     def pin(self, file: str | None, *, go_on: bool) -> None:
         """List host keys that are not pinned, or pin those that ``file`` names; end here unless all is well."""
+        if file:
+            self._logged("setup", trust=file)
         found = pinned(self.settings, self._selected, file)
         if not go_on or found.exit_code:
             self._show_lines(found)
@@ -148,14 +147,20 @@ class Desk:
             for line in found.lines():
                 self.progress.say(line)
 
+    def _logged(self, command: str, **asked: object) -> None:
+        """Begin the log of a command that changes something."""
+        about = {"environment": self.settings.environment, "config": self._config, "by": operator()}
+        self._log.begin(command, **about, options=self.options.words(), **asked)
+
     def _say(self, found: F, show: Callable[[F], None]) -> None:
+        self._log.write("report", report=found.as_json())
         if self.options.as_json:
             _show.show_json(found.as_json())
         else:
             show(found)
         self._exit(found.exit_code)
 
-    def _show_lines(self, found: Lined) -> None:
+    def _show_lines(self, found: _show.Lined) -> None:
         self._say(found, lambda found: _show.show_lines(found.lines()))
 
     def check_mirrors(self) -> None:
@@ -164,6 +169,7 @@ class Desk:
 
     def sync_mirrors(self, origin: str | None, keep: int) -> None:
         """Bring all mirrors level and, with ``keep``, retire old releases."""
+        self._logged("mirrors.sync", origin=origin, keep=keep)
         self._show_lines(sync_mirrors(self._hands(), self._mirrors, origin, keep))
 
     def _prepare_demo(self) -> None:
@@ -192,7 +198,7 @@ class Desk:
             settings=settings,
             hosts=self._selected,
             fleet=self._targets,
-            progress=self.progress,
+            progress=LoggedProgress(self.progress, self._log),
             transport=choose(options.transport, settings, self._selected, lambda: self._source),
             policy=policy(settings, options.fail_limit),
             now=lambda: datetime.now(UTC),
@@ -277,6 +283,7 @@ class Desk:
                 width=self.settings.ssh.connections,
                 become=become,
                 failpoint=self._failpoint,
+                told=self._log.asked,
             )
         )
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Protocol
 
 from tabulate import tabulate
 
@@ -22,6 +23,20 @@ from .flows.status import FleetStatus, HostStatus, summary
 
 REFRESHES_PER_S = 4
 GOOD = (State.LIVE, State.ALREADY)
+
+
+class Found(Protocol):
+    """What a story ends with."""
+
+    @property
+    def exit_code(self) -> int: ...
+    def as_json(self) -> dict[str, object]: ...
+
+
+class Lined(Found, Protocol):
+    """What is said to people in lines."""
+
+    def lines(self) -> Iterable[str]: ...
 
 
 class TerminalProgress:

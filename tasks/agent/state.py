@@ -146,7 +146,7 @@ def write_log(place: Place, record: Json) -> None:
         if os.path.exists(place.log) and os.path.getsize(place.log) > LOG_MOST:
             os.rename(place.log, place.log + ".1")
         with open(place.log, "a", encoding="ascii") as file:
-            file.write(json.dumps(dict(record, logged_at=time.time())) + "\n")
+            file.write(json.dumps(dict(record, format=FORMAT, logged_at=time.time())) + "\n")
 
 
 def sweep(place: Place) -> None:

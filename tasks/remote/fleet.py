@@ -24,12 +24,14 @@ from .ssh import Connector
 
 M = TypeVar("M", bound=BaseModel)
 Seen = Callable[[str], None]
+Told = Callable[[Mapping[str, Sequence[Request]], Mapping[str, object], float], None]
 
 
 class Fleet(ThreadingGroup):  # type: ignore[misc]  # fabric ships no types
     """Fabric's group of Connections, repaired: it opens each host once, at most ``width`` at a time, and never hangs.
 
     ``where`` are the fields of the agent's opening request: ``deploy_to``, ``link``, ``environment`` and ``who``.
+    ``told`` is called after each question, with the answers there were and the seconds that it took.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class Fleet(ThreadingGroup):  # type: ignore[misc]  # fabric ships no types
         width: int,
         become: str | None = None,
         failpoint: str = "",
+        told: Told = lambda requests, answers, seconds: None,
     ) -> None:
         super().__init__()
+        self._told = told
         self.hosts = {host.name: host for host in hosts}
         self._connector, self._where, self._become, self._failpoint = connector, where, become, failpoint
         self._width = width
@@ -74,16 +78,29 @@ class Fleet(ThreadingGroup):  # type: ignore[misc]  # fabric ships no types
         With ``together`` the first requests go out to all open sessions at once, before any answer is waited for.
         ``seen`` is called with the name of each host as it is through.
         """
+        began, answers = time.monotonic(), dict[str, M | HostError]()
+        try:
+            self._gather(requests, reply, answers, seen or (lambda name: None), together=together)
+        finally:
+            self._told(requests, answers, time.monotonic() - began)
+        return {name: answers[name] for name in requests}
+
+    def _gather(
+        self,
+        requests: Mapping[str, Sequence[Request]],
+        reply: type[M],
+        answers: dict[str, M | HostError],
+        seen: Seen,
+        *,
+        together: bool,
+    ) -> None:
         sent = {name for name in requests if together and self._sent(name, requests[name][0])}
         work: dict[Future[M | HostError], str] = {
             self._pool.submit(self._serve, name, requests[name], reply, name in sent): name for name in requests
         }
-        answers: dict[str, M | HostError] = {}
         for future in as_completed(work):
             answers[work[future]] = future.result()
-            if seen:
-                seen(work[future])
-        return {name: answers[name] for name in requests}
+            seen(work[future])
 
     def connection(self, name: str) -> Connection:
         """Return the open Connection to a host, opening it where need be; raise UnreachableError."""

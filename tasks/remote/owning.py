@@ -42,9 +42,9 @@ class OwningFleet(Fleet):
                 self._owned[name] = (*self._owned.get(name, ()), *answer.owned)
         rest = {name: (self._owning[name], *each) for name, each in requests.items() if name not in failed}
         answers = super().ask(rest, reply, seen=seen)
-        return {name: failed[name] if name in failed else self._told(name, answers[name]) for name in requests}
+        return {name: failed[name] if name in failed else self._with_owned(name, answers[name]) for name in requests}
 
-    def _told(self, name: str, answer: M | HostError) -> M | HostError:
+    def _with_owned(self, name: str, answer: M | HostError) -> M | HostError:
         if isinstance(answer, HostError) or not hasattr(answer, "changed"):
             return answer
         return answer.model_copy(update={"changed": (*self._owned.pop(name, ()), *answer.changed)})

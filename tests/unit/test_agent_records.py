@@ -236,6 +236,8 @@ def test_the_log_is_cut_when_it_grows_and_never_stops_anything(place: Place, mon
     for number in range(20):
         write_log(place, {"event": number})
     assert os.path.getsize(place.log) < 200
+    with open(place.log, encoding="ascii") as file:
+        assert {json.loads(line)["format"] for line in file} == {1}
     os.unlink(place.log)
     os.mkdir(place.log)
     write_log(place, {"event": "lost"})
