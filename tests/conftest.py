@@ -2,55 +2,39 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 
+import needs
 import pytest
 from hypothesis import settings
 
 from tasks.remote.lab import Lab, missing
 from tasks.remote.lab.provision import unserved
+from tasks.remote.lab.spaces import PACKAGES
 
 settings.register_profile("untimed", deadline=None)  # a slow machine proves nothing against a property
 settings.load_profile("untimed")
 
-NEEDS = "e2e needs "
 SERVING = ("haproxy", "nginx")
-PACKAGES = ("openssh-server", "openssh-client", "iproute2", "git", "util-linux", "python3")
-
-_notes: list[str] = []
 
 
 @pytest.fixture(scope="session")
 def able() -> None:
-    """Skip, with the reason, where no lab can be had; root on a Debian fetches the tools first, and is told so."""
-    _need(missing, PACKAGES)
+    """Have a lab."""
+    needs.need(missing, PACKAGES.split())
 
 
 @pytest.fixture(scope="session")
 def serving(able: None) -> None:
-    """Skip likewise where the lab's machines cannot serve pages."""
-    _need(unserved, SERVING)
+    """Have a lab whose machines serve pages."""
+    needs.need(unserved, SERVING)
 
 
-def _need(ask: Callable[[], Sequence[str]], packages: Sequence[str]) -> None:
-    lacks = ask()
-    if lacks and os.geteuid() == 0 and shutil.which("apt-get"):
-        _notes.append(f"e2e: had apt-get install {' '.join(packages)}, for want of {', '.join(lacks)}")
-        _apt_get("update")
-        _apt_get("install", "-y", "--no-install-recommends", *packages)
-        lacks = ask()
-    if lacks:
-        pytest.skip(NEEDS + ", ".join(lacks))
-
-
-def _apt_get(*argv: str) -> None:
-    """Run apt-get; its failure is not looked at, for what is still missing then tells."""
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "-qq", *argv]
-    subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False)
+@pytest.fixture(scope="session")
+def root() -> None:
+    """Be root."""
+    needs.need_root()
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +45,11 @@ def lab(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say plainly what was not run; under xdist the skip reasons of `-ra` say it."""
-    reasons: dict[str, int] = {}
-    for report in terminalreporter.stats.get("skipped", []):
-        _, _, reason = report.longrepr if isinstance(report.longrepr, tuple) else ("", 0, "")
-        if NEEDS in reason:
-            what = reason.partition(NEEDS)[2]
-            reasons[what] = reasons.get(what, 0) + 1
-    for note in _notes:
+    """Say plainly what was not run, by what it lacks; and, but for xdist's workers, what was installed."""
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", [])]
+    reasons = [longrepr[2] if isinstance(longrepr, tuple) else str(longrepr) for longrepr in skipped]
+    for note in needs.notes:
         terminalreporter.write_line(note, yellow=True)
-    for what, count in reasons.items():
-        terminalreporter.write_line(f"e2e: {count} tests not run: needs {what}", yellow=True)
+    for reason, count in sorted(Counter(reason.removeprefix("Skipped: ") for reason in reasons).items()):
+        tests = "1 test" if count == 1 else f"{count} tests"
+        terminalreporter.write_line(f"{tests} not run: {reason}", yellow=True)

@@ -130,6 +130,16 @@ def test_nothing_is_left_to_do() -> None:
     assert [path.name for path in SOURCES if re.search(r"\b(TODO|FIXME|XXX)\b", path.read_text("utf-8"))] == []
 
 
+PASSES_OVER = re.compile(r"\b(?:skip|skipif|importorskip|xfail)\b *\(|mark\.(?:skip|xfail)\b")
+
+
+def test_no_test_leaves_itself_out_but_by_saying_what_it_needs() -> None:
+    here = (Path(__file__).resolve(), ROOT / "tests/needs.py")
+    files = [path for path in tracked() if path.suffix == ".py" and "tests" in path.parts and path not in here]
+    assert len(files) > 50
+    assert [str(path) for path in files if PASSES_OVER.search(path.read_text("utf-8"))] == []
+
+
 LAB_HOME = r"(?!deploy\b|vagrant\b)"  # users of the lab's and the virtual machines' own
 MACHINE = re.compile(rf"(?<![\w.}}])/(?:home/{LAB_HOME}\w|Users/\w|root/\.(?!ssh/)|work/)")
 REGISTRY = re.compile(

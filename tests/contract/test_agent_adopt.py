@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from agent_host import Agent, Host, Made, Refused, alive, tree_of
+from needs import mount
 
 from tasks.agent import adopt as adopting
 from tasks.agent.place import Place
@@ -422,17 +423,10 @@ def test_what_holds_deploy_to_or_another_deployment_is_refused(tmp_path: Path) -
     assert refusal(Host(tmp_path / "c", link=tmp_path / "really")) == "holds-deploy-to"
 
 
-@pytest.fixture
-def root() -> None:
-    if os.geteuid():
-        pytest.skip("needs root")
-
-
 @contextmanager
 def mounted(path: Path, *options: str) -> Iterator[None]:
-    """Have a file system at a path, or pass over the test where this machine allows none."""
-    if subprocess.run(["mount", *(options or ("-t", "tmpfs", "tmpfs")), str(path)], check=False).returncode:
-        pytest.skip("no mounts here")
+    """Have a file system at a path."""
+    mount(path, *options)
     try:
         yield
     finally:

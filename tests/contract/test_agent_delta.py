@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from agent_host import GIT, Agent, Content, Host, Made, Refused, git
+from needs import lack
 
 from tasks.agent import repo
 from tasks.agent.delta import apply
@@ -98,7 +99,7 @@ def test_what_a_delta_brought_is_on_the_disk_before_the_release_is_live(
     target = repo.Repo(Wire(), str(tmp_path / "repo.git"))
     target.make()
     if tuple(map(int, (repo.git_version(Wire()) or "").split(".")[:2])) < (2, 36):
-        pytest.skip("this git cannot be told to")
+        lack("git 2.36 or newer")
     request = {"base": "", "base_commit": "", "commit": made.commit, "ref": made.ref, "payload": pack(host, made, None)}
     assert apply(target, request, {}) is None
     flushed = [line for line in trace.read_text().splitlines() if 'hardware-flush"' in line]

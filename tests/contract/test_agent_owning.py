@@ -11,7 +11,7 @@ from tasks.agent import own
 
 USER = 65533  # nobody's
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="e2e needs root")
+pytestmark = pytest.mark.usefixtures("root")
 
 
 class Entry:

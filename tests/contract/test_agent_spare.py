@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from agent_host import DEADLINE_S, Content, Host, Made, Refused, until
+from needs import lack, mount
 
 from tasks.agent.draft import FEW
 from tasks.agent.record import TICK_NS, Record
@@ -116,7 +117,7 @@ def test_modes_of_what_changed_do_not_depend_on_a_default_acl(host: Host, count:
         for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
             os.setxattr(folder, "system.posix_acl_default", struct.pack("<I", 2) + closed)
     except OSError as error:
-        pytest.skip(f"this file system has no ACLs: {error}")
+        lack(f"a file system with ACLs: {error}")
     made = host.release(
         {**KEPT, **{b"came/deep/%d" % number: b"" for number in range(count)}, b"dir/run": b"#!/bin/sh"}
     )
@@ -216,7 +217,7 @@ def test_when_a_release_was_live_last_is_when_the_next_one_came() -> None:
 def test_a_spare_in_which_nothing_may_be_changed_is_followed_by_one_made_anew(host: Host) -> None:
     locked = spare(host) / "gone/file"
     if subprocess.run(["chattr", "+i", locked], capture_output=True, check=False).returncode:
-        pytest.skip("this user or file system makes no file immutable")
+        lack("root, and a file system on which chattr +i works")
     made = host.release(NEW)
     try:
         host.deploy(made, 9)
@@ -231,11 +232,7 @@ def stuck(host: Host) -> Iterator[Path]:
     folder = spare(host) / "cache"
     folder.mkdir()
     inode = spare(host).stat().st_ino
-    if (
-        os.geteuid()
-        or subprocess.run(["mount", "-t", "tmpfs", "none", folder], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("mounting needs root")
+    mount(folder)
     yield folder
     for found in [path for path in host.own.glob("*/*") if path.is_dir() and path.stat().st_ino == inode]:
         subprocess.run(["umount", found / "cache"], check=True, timeout=DEADLINE_S)

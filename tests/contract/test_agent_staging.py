@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from agent_host import Content, Host, Refused
+from needs import lack
 
 ONE: dict[bytes, Content] = {b"index.html": b"one", b"dir/file": b"file"}
 TWO: dict[bytes, Content] = {b"index.html": b"two", b"dir/file": b"file"}
@@ -75,7 +76,7 @@ def test_modes_do_not_depend_on_a_default_acl(host: Host) -> None:
     try:
         os.setxattr(host.app, "system.posix_acl_default", struct.pack("<I", 2) + everybody)
     except OSError as error:
-        pytest.skip(f"this file system has no ACLs: {error}")
+        lack(f"a file system with ACLs: {error}")
     made = host.release({b"a/b": b"", b"run": b"#!/bin/sh\n"})
     host.deploy(made, 1, dirs=("var/storage",))
     root = host.app / "releases" / made.id

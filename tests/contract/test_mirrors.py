@@ -18,6 +18,7 @@ from typing import Any
 
 import fabric
 import pytest
+from needs import need_program
 
 from tasks.core.errors import RepositoryError
 from tasks.core.release import Release
@@ -46,8 +47,8 @@ class Sshd:
     """An sshd of the test's own, on a port of loopback that the kernel chose."""
 
     def __init__(self, folder: Path, more: str = "") -> None:
+        need_program("sshd", "openssh-server")
         program = shutil.which("sshd") or "/usr/sbin/sshd"
-        assert Path(program).exists(), "these tests need OpenSSH's sshd: apt-get install openssh-server"
         for key in ("host", "user"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
         if os.geteuid() == 0:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from needs import need_program
 
 from tasks.core.config import Settings, parse
 from tasks.remote.known_hosts import KnownHosts
@@ -26,7 +26,10 @@ ROLES = {"server-1": "server", "mirror-1": "mirror", "mirror-2": "mirror", "bala
 ZONES = {"web-1": "eu", "web-2": "eu", "web-3": "us", "web-4": "us"}
 CONFIGURED = ("mirror", "target")
 
-needs_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
+
+@pytest.fixture
+def keygen() -> None:
+    need_program("ssh-keygen", "openssh-client")
 
 
 def machines() -> dict[str, tuple[str, str]]:
@@ -127,7 +130,7 @@ def test_the_paths_of_the_configuration_are_those_of_the_script() -> None:
     assert f"id {fleet.ssh.user} >" in script
 
 
-@needs_keygen
+@pytest.mark.usefixtures("keygen")
 def test_the_server_knows_every_machine_by_name_and_address_and_all_know_the_mirrors(tmp_path: Path) -> None:
     make_keys(tmp_path)
     for machine, (role, _) in machines().items():
@@ -139,7 +142,7 @@ def test_the_server_knows_every_machine_by_name_and_address_and_all_know_the_mir
                 assert [f"{key.get_name()} {key.get_base64()}" for key in known.keys_for([told])] == keys
 
 
-@needs_keygen
+@pytest.mark.usefixtures("keygen")
 def test_all_let_the_server_in_and_mirrors_the_targets_and_mirrors_too(tmp_path: Path) -> None:
     make_keys(tmp_path)
     users = {name: public(tmp_path / name / "id_ed25519") for name in machines()}
@@ -160,7 +163,7 @@ def fresh_machine(root: Path) -> None:
     (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
 
 
-@needs_keygen
+@pytest.mark.usefixtures("keygen")
 @pytest.mark.parametrize(("name", "user"), [("server-1", "ann"), ("balancer", "deploy"), ("web-4", "deploy")])
 def test_settling_a_machine_twice_changes_nothing_and_each_role_has_its_own(
     tmp_path: Path, name: str, user: str
@@ -184,7 +187,7 @@ def test_settling_a_machine_twice_changes_nothing_and_each_role_has_its_own(
     assert servers == (targets if role == "balancer" else [])
 
 
-@needs_keygen
+@pytest.mark.usefixtures("keygen")
 def test_making_the_keys_again_changes_nothing_also_from_several_machines_at_once(tmp_path: Path) -> None:
     fleet = [f"{name}={role}={address}" for name, (role, address) in machines().items()]
     running = [subprocess.Popen(["bash", SCRIPT, "keys", tmp_path, *fleet], stderr=subprocess.PIPE) for _ in range(3)]
@@ -196,8 +199,7 @@ def test_making_the_keys_again_changes_nothing_also_from_several_machines_at_onc
     assert contents(tmp_path) == first
 
 
-@needs_keygen
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@pytest.mark.usefixtures("keygen")
 def test_git_sees_nothing_of_the_keys_and_nobody_else_can_read_them(tmp_path: Path) -> None:
     run("git", "init", "--quiet", tmp_path)
     make_keys(tmp_path / "vagrant/keys")
@@ -219,17 +221,14 @@ def test_the_script_refuses_a_role_that_it_does_not_know_before_it_does_anything
     assert refused.stderr.startswith("usage: provision.sh")
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed: the script was not linted")
 def test_shellcheck_has_nothing_to_say() -> None:
+    need_program("shellcheck", "shellcheck")
     checked = run("shellcheck", SCRIPT)
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
-@pytest.mark.skipif(
-    shutil.which("vagrant") is None,
-    reason="vagrant is not installed: the Vagrantfile was not checked; apt-get install --no-install-recommends vagrant",
-)
 def test_vagrant_accepts_the_vagrantfile(tmp_path: Path) -> None:
+    need_program("vagrant", "vagrant")
     places = {"VAGRANT_HOME": str(tmp_path / "home"), "VAGRANT_DOTFILE_PATH": str(tmp_path / "state")}
     variables = {**places, "VAGRANT_CWD": str(ROOT / "vagrant"), "VAGRANT_CHECKPOINT_DISABLE": "1"}
     checked = run("vagrant", "validate", "--ignore-provider", **variables)
