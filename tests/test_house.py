@@ -141,7 +141,7 @@ def test_no_test_leaves_itself_out_but_by_saying_what_it_needs() -> None:
 
 
 LAB_HOME = r"(?!deploy\b|vagrant\b)"  # users of the lab's and the virtual machines' own
-MACHINE = re.compile(rf"(?<![\w.}}])/(?:home/{LAB_HOME}\w|Users/\w|root/\.(?!ssh/)|work/)")
+MACHINE = re.compile(rf"(?<![\w.}}])/(?:home/{LAB_HOME}\w|Users/\w|root/\.|work/)")
 REGISTRY = re.compile(
     r"(?i)(?:extra-)?index-url|trusted-host|(?:pip|uv)_(?:extra_)?index|goproxy|npm_config"
     r"|https?://[\w.-]*(?:pypi|pythonhosted|npmjs|registry|artifactory|nexus|devpi|proxy)"
@@ -162,8 +162,8 @@ def test_no_file_names_a_path_of_one_machine_or_a_package_registry() -> None:
 
 
 def test_that_guard_knows_a_path_and_a_registry_when_it_sees_one() -> None:
-    assert all(map(MACHINE.search, ("'/home/ann/x'", "cd /root/.pyenv", "/work/main", "/Users/ann")))
-    assert not any(
-        map(MACHINE.search, ("/home/deploy", "/srv/www", "net/work/x", "{base}/home/x", "/root/.ssh/config"))
+    assert all(
+        map(MACHINE.search, ("'/home/ann/x'", "cd /root/.pyenv", "/root/.ssh/config", "/work/main", "/Users/ann"))
     )
+    assert not any(map(MACHINE.search, ("/home/deploy", "/srv/www", "net/work/x", "{base}/home/x", "/root/config")))
     assert all(map(REGISTRY.search, ("--index-url x", "https://pypi.example/simple", "PIP_INDEX_URL=x")))

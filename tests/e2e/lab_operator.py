@@ -19,9 +19,12 @@ from invariants import Manifest, assert_no_leftovers, assert_no_orphans, check_h
 from real_site import Site
 
 from tasks.remote.lab import Lab
+from tasks.remote.lab.spaces import home
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-FOLDER = "/root/config"
+HOME = home("root")  # of whoever works at server-1 or the laptop
+KNOWN_HOSTS = f"{HOME}/.ssh/known_hosts"
+FOLDER = f"{HOME}/config"
 ZONES = {"mirror-1": "eu", "mirror-2": "us"}
 TWELVE = {"eu": {"hosts": ["web-[01-06]"], "zone": "eu"}, "us": {"hosts": ["web-[07-12]"], "zone": "us"}}
 THREE = {"eu": {"hosts": ["web-01", "web-02"], "zone": "eu"}, "us": {"hosts": ["web-03"], "zone": "us"}}

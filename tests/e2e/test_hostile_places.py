@@ -10,12 +10,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from lab_operator import THREE, Operator, small_site
+from lab_operator import FOLDER, HOME, KNOWN_HOSTS, THREE, Operator, small_site
 from real_site import Site
 
 from tasks.remote.lab import Lab
 
-KNOWN = "/root/.ssh/known_hosts"
 UID = 7700
 ODD_LINES = """
 # ours
@@ -49,8 +48,7 @@ def operator(lab: Lab) -> Operator:
     for machine in [*lab.mirrors, *lab.targets]:
         for left in lab.path(machine, "/srv").iterdir():
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-    memory = Path(KNOWN).parents[1] / ".local/state/skein"  # of ledgers that are no more
-    shutil.rmtree(lab.path("server-1", str(memory)), ignore_errors=True)
+    shutil.rmtree(lab.path("server-1", f"{HOME}/.local/state/skein"), ignore_errors=True)  # of ledgers that are no more
     return Operator(lab, "prod", f"/srv/site-{next(_numbers)}", groups=THREE)
 
 
@@ -279,7 +277,7 @@ def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 @contextmanager
 def known_hosts(lab: Lab, change: Callable[[bytes], bytes]) -> Iterator[bytes]:
-    path = lab.path("server-1", KNOWN)
+    path = lab.path("server-1", KNOWN_HOSTS)
     before = path.read_bytes()
     path.write_bytes(change(before))
     try:
@@ -299,8 +297,8 @@ def test_odd_lines_of_known_hosts_harm_nothing(operator: Operator, site: Site) -
 
 
 def test_hashed_lines_of_known_hosts_are_read(operator: Operator, site: Site) -> None:
-    lab, copy = operator.lab, "/root/hashed"
-    shutil.copy(lab.path("server-1", KNOWN), lab.path("server-1", copy))
+    lab, copy = operator.lab, f"{HOME}/hashed"
+    shutil.copy(lab.path("server-1", KNOWN_HOSTS), lab.path("server-1", copy))
     lab.run("server-1", ["ssh-keygen", "-H", "-f", copy])
     hashed = lab.path("server-1", copy).read_bytes()
     assert b"web-01" not in hashed
@@ -331,14 +329,14 @@ def test_two_names_of_one_host_are_named_by_each_command(operator: Operator, sit
     names = lab.path("server-1", "/etc/hosts")
     before = names.read_text()
     names.write_text(f"{before}\n{address} web-22\n")
-    (key,) = [line for line in lab.path("server-1", KNOWN).read_text().splitlines() if line.startswith("web-02")]
+    (key,) = [line for line in lab.path("server-1", KNOWN_HOSTS).read_text().splitlines() if line.startswith("web-02")]
     _, *blob = key.split()
 
     def also(known: bytes) -> bytes:
         return known + f"web-22 {' '.join(blob)}\n".encode()
 
     second = {"name": "web-22"} if twin == "alias" else {"name": "web-22", "address": address}
-    text = lab.path("server-1", f"/root/config/{operator.environment}.toml").read_text()
+    text = lab.path("server-1", f"{FOLDER}/{operator.environment}.toml").read_text()
     inline = "{ " + ", ".join(f'{key} = "{value}"' for key, value in second.items()) + " }"
     with ExitStack() as stack:
         stack.enter_context(known_hosts(lab, also))
@@ -362,7 +360,7 @@ def test_two_names_of_one_host_are_named_by_each_command(operator: Operator, sit
 def test_one_address_and_port_under_two_names_is_a_mistake_of_the_configuration(operator: Operator) -> None:
     address = operator.lab.addresses["web-02"]
     operator.write(
-        operator.lab.path("server-1", f"/root/config/{operator.environment}.toml")
+        operator.lab.path("server-1", f"{FOLDER}/{operator.environment}.toml")
         .read_text()
         .replace(
             '"web-01", "web-02"',

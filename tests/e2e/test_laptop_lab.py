@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_operator import FOLDER, Operator, Run, small_site
+from lab_operator import FOLDER, HOME, Operator, Run, small_site
 from real_site import Site
 
 from tasks.remote.lab import Lab
@@ -49,7 +49,7 @@ class Laptop(Operator):
 def lab(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with Lab(tmp_path_factory.mktemp("lab"), targets=2, laptop=True) as machines:
         keys = machines.path("server-1", "/home/deploy/.ssh/authorized_keys").read_bytes()
-        machines.path("server-1", "/root/.ssh/authorized_keys").write_bytes(keys)
+        machines.path("server-1", f"{HOME}/.ssh/authorized_keys").write_bytes(keys)
         yield machines
 
 
@@ -75,7 +75,7 @@ def test_the_first_release_goes_past_the_laptop_and_its_tag_stands_on_server_1(l
     assert laptop.tags() == {f"release/{name}"}
     for mirror in laptop.lab.mirrors:
         assert {f"refs/tags/release/{name}", f"refs/skein/releases/prod/{name}"} <= laptop.refs(mirror)
-    assert list(laptop.lab.path("laptop", "/root").rglob("repositories")) == []
+    assert list(laptop.lab.path("laptop", HOME).rglob("repositories")) == []
 
 
 def test_a_hotfix_rides_on_the_sessions(laptop: Laptop, site: Site) -> None:
@@ -120,7 +120,7 @@ def test_files_that_are_not_committed_on_server_1_are_named(laptop: Laptop, site
 def test_without_a_key_for_the_mirrors_on_server_1_all_goes_over_the_laptop_s_line_and_it_says_so(
     laptop: Laptop, site: Site
 ) -> None:
-    key = laptop.lab.path("server-1", "/root/.ssh/id_ed25519")
+    key = laptop.lab.path("server-1", f"{HOME}/.ssh/id_ed25519")
     kept = key.rename(key.with_name("kept"))
     commit = site.change({"other.bin": os.urandom(SIZE)})
     before = laptop.carried()

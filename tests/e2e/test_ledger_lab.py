@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_operator import Operator, Run, small_site
+from lab_operator import FOLDER, HOME, Operator, Run, small_site
 from real_site import Site
 
 from tasks.remote.lab import Lab, wait_until
@@ -25,7 +25,7 @@ TABLES: dict[str, dict[str, Any]] = {"groups": {"web": {"hosts": ["web-[01-02]"]
 
 def somebody(name: str) -> dict[str, str]:
     """Return the variables that make an operator with a state and a cache of his own."""
-    home = f"/root/{name}"
+    home = f"{HOME}/{name}"
     return {"SKEIN_OPERATOR": name, "XDG_STATE_HOME": f"{home}/state", "XDG_CACHE_HOME": f"{home}/cache"}
 
 
@@ -156,7 +156,7 @@ def test_a_killed_holder_s_lock_is_gone_at_once(lab: Lab, operator: Operator, si
 
 def on_laptop(lab: Lab, operator: Operator, *argv: str, code: int | None = 0) -> Run:
     """Run a command on another machine, which has the keys and the configuration of server-1, but not its files."""
-    shutil.copytree(lab.path("server-1", "/root/config"), lab.path("laptop", "/root/config"), dirs_exist_ok=True)
+    shutil.copytree(lab.path("server-1", FOLDER), lab.path("laptop", FOLDER), dirs_exist_ok=True)
     command, variables = operator._command(argv, BOB, "invoke")
     done = lab.run("laptop", command, env=variables, check=False, timeout=120)
     run = Run(done.returncode, done.stdout, done.stderr)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from invariants import RELEASE_ID
-from lab_operator import Operator, small_fleet
+from lab_operator import KNOWN_HOSTS, Operator, small_fleet
 
 from tasks.remote.lab import Lab
 
@@ -149,7 +149,7 @@ def test_a_login_shell_that_prints_and_reads_harms_nothing(lab: Lab) -> None:
 
 def test_an_unknown_host_key_is_refused_and_never_added(lab: Lab) -> None:
     operator, _ = small_fleet(lab)
-    known = lab.path("server-1", "/root/.ssh/known_hosts")
+    known = lab.path("server-1", KNOWN_HOSTS)
     before = known.read_text()
     known.write_text("".join(line for line in before.splitlines(True) if not line.startswith("web-03")))
     without_it = known.read_text()

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab_operator import THREE, Operator, Run, small_site
+from lab_operator import HOME, THREE, Operator, Run, small_site
 from real_site import Site
 
 from tasks.remote.lab import Lab, wait_until
 
 UID = 7700
-HOME = "/root"
+
 KEYS = "/home/deploy/.ssh/authorized_keys"
 SAME = "ready, nothing to change"
 ALONE = ["-oBatchMode=yes", "-oIdentitiesOnly=yes", "-oIdentityAgent=none", "-oConnectTimeout=5", "-oLogLevel=ERROR"]
@@ -357,7 +357,7 @@ def test_a_targets_stolen_key_reads_one_repository_and_does_nothing_else(operato
         assert not lab.path("mirror-1", "/home/deploy/marker").exists(), attempt
         assert done.returncode != 0 or "0000" in done.stdout, attempt
     command = shlex.join(["ssh", *ALONE, "-i", key])
-    git = {"GIT_SSH_COMMAND": command, "HOME": "/root"}
+    git = {"GIT_SSH_COMMAND": command, "HOME": HOME}
     push = ["git", "-C", "/srv/www", "push", "-q", "ssh://deploy@mirror-1/srv/git/www.git", "HEAD:refs/heads/evil"]
     assert lab.run("server-1", push, env=git, check=False).returncode != 0
     other = ["git", "ls-remote", "ssh://deploy@mirror-1/srv/git/other.git"]

@@ -10,7 +10,7 @@ from . import spaces
 from .machines import Lab
 
 ENVIRONMENT = "lab"
-FOLDER = "/root/config"
+FOLDER = f"{spaces.home('root')}/config"
 SITE = "/srv/www"
 ZONES = ("eu", "us")
 PAGE = "<!doctype html>\n<title>Skein lab</title>\n<h1>Version {version}</h1>\n"

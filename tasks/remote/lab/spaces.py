@@ -102,11 +102,15 @@ def entering(
     Every step on the way there is an exec, so the process that is started is the command. Its process namespace is not
     entered here, for that takes a child: start it in `children_in`.
     """
-    home = "/root" if user == "root" else f"/home/{user}"
-    variables = {"PATH": PATH, "HOME": home, "USER": user, "LOGNAME": user, "LANG": "C.UTF-8", **(env or {})}
+    variables = {"PATH": PATH, "HOME": home(user), "USER": user, "LOGNAME": user, "LANG": "C.UTF-8", **(env or {})}
     become = [] if user == "root" else ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
-    clean = ["env", "-i", "-C", cwd or home, *(f"{name}={value}" for name, value in variables.items())]
+    clean = ["env", "-i", "-C", cwd or home(user), *(f"{name}={value}" for name, value in variables.items())]
     return ["nsenter", "-t", str(pid), "-m", "-n", "-u", *become, *clean, *argv]
+
+
+def home(user: str) -> str:
+    """Return where a user of the lab's machines is at home."""
+    return "/root" if user == "root" else f"/home/{user}"
 
 
 def ip(pid: int, *commands: str) -> None:
