@@ -9,7 +9,7 @@ import os
 import re
 import time
 
-from .mirror import refuse_foreign
+from .mirror import refuse_foreign, refuse_unmade
 from .problem import Problem
 from .repo import Repo
 
@@ -34,7 +34,7 @@ def hold(wire: Wire, request: Json) -> Json:
     Return {"held": bool, "who", "since", "why"} of whoever has it. Asked again by who has it, it only looks: where the
     lock was broken meanwhile, the answer is {"held": false} for good.
     """
-    path = _file_of(request)
+    path = _file_of(wire, request)
     if path not in _held:
         refuse_foreign(Repo(wire, os.path.dirname(path)), request.get("app", ""))
     if path not in _held and not _take(wire, path, request):
@@ -45,7 +45,7 @@ def hold(wire: Wire, request: Json) -> Json:
 
 def let_go(wire: Wire, request: Json) -> Json:
     """End the hold of this process, if it has it."""
-    descriptor = _held.pop(_file_of(request), None)
+    descriptor = _held.pop(_file_of(wire, request), None)
     if descriptor is not None:
         os.close(descriptor)
     return {}
@@ -57,7 +57,7 @@ def break_hold(wire: Wire, request: Json) -> Json:
     A new file takes the place of the locked one, so that the next one to come gets the lock; the old holder keeps a
     file without a name, and finds that out when he looks.
     """
-    path = _file_of(request)
+    path = _file_of(wire, request)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -75,12 +75,13 @@ def break_hold(wire: Wire, request: Json) -> Json:
     return dict(found, broken=True)
 
 
-def _file_of(request: Json) -> str:
+def _file_of(wire: Wire, request: Json) -> str:
+    """Return the path of the lock's file; raise Problem where no bare repository is there to hold it."""
     if not ENVIRONMENT.match(request["environment"]):
         raise Problem("bad-request", "%r is no environment" % (request["environment"],))
     folder = os.path.expanduser(request["path"])
     if not os.path.isfile(os.path.join(folder, "HEAD")):
-        raise Problem("no-mirror", "no bare repository at %s: run fab setup" % folder)
+        refuse_unmade(Repo(wire, folder), request.get("app", ""))
     return os.path.join(folder, "skein.%s.lock" % request["environment"])
 
 

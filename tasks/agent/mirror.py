@@ -61,7 +61,7 @@ def make_mirror(wire: Wire, request: Json) -> Json:
         raise Problem(*lack)
     os.makedirs(path, exist_ok=True)
     with held(path):
-        is_new = not os.listdir(path) or os.path.exists(os.path.join(path, MAKING))
+        is_new = _is_free(path)
         if is_new:
             _make(repo)
         refuse_foreign(repo, app)
@@ -84,6 +84,13 @@ def held(path: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def refuse_unmade(repo: Repo, app: str) -> None:
+    """Raise Problem unless a mirror of ``app`` stands there: "no-mirror" where set-up would make one."""
+    if _is_free(repo.path):
+        raise Problem("no-mirror", "no bare repository at %s: run fab setup" % repo.path)
+    refuse_foreign(repo, app)
 
 
 def refuse_foreign(repo: Repo, app: str) -> None:
@@ -142,9 +149,7 @@ def look_at_mirror(wire: Wire, request: Json) -> Json:
     """
     path = os.path.expanduser(request["path"])
     repo = Repo(wire, path)
-    if not os.path.isdir(path):
-        raise Problem("no-mirror", "nothing stands at %s: run fab setup" % path)
-    refuse_foreign(repo, request["app"])
+    refuse_unmade(repo, request["app"])
     disk = os.statvfs(path)
     free_bytes, free_inodes = disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else 1 << 40
     lacks = free_bytes < SPACE_LEAST or free_inodes < INODES_LEAST
@@ -158,6 +163,13 @@ def look_at_mirror(wire: Wire, request: Json) -> Json:
     )
     findings = [{"what": what, "ok": not trouble, "message": trouble} for what, trouble in troubles]
     return {"findings": findings, "free_bytes": free_bytes, "free_inodes": free_inodes}
+
+
+def _is_free(path: str) -> bool:
+    """Tell whether set-up may make a mirror at a path: nothing stands there, or what a killed one began."""
+    if not os.path.isdir(path):
+        return not os.path.lexists(path)
+    return not os.listdir(path) or os.path.exists(os.path.join(path, MAKING))
 
 
 def _make(repo: Repo) -> None:

@@ -32,6 +32,9 @@ NOT_FOUND = 127
 """The exit status of a shell for a command that does not exist (POSIX)."""
 FOREIGN = 78
 """What we have the shell end with where another repository stands; EX_CONFIG of sysexits.h."""
+FREE, TAKEN = 1, 2
+STANDING = 'test -f {0}/HEAD && exit 0; test -n "$(ls -A {0} 2>/dev/null)" && exit 2; exit 1'
+"""Ends with 0 where a repository stands, else with one of the two above."""
 GUARDED = "{}; case $? in 0) exec {} ;; 127) exit 127 ;; *) exit 78 ;; esac"
 
 
@@ -128,7 +131,7 @@ class Mirror:
         self, repository: Repository, command: tuple[str, ...], operands: tuple[str, ...], deadline_s: float
     ) -> Outcome:
         if not (Path(self.path) / "HEAD").is_file():
-            raise self._missing()
+            raise self._missing(is_taken=_is_taken(Path(self.path)))
         config = ("config", "--file", f"{self.path}/config", "--get")
         if any(Repository(None).attempt(*config, *mark).status for mark in self._marks()):
             raise self._foreign()
@@ -163,8 +166,9 @@ class Mirror:
             raise RepositoryError(f"no channel to {self.name} for git: {printable(wire.trouble)}")
         if status == NOT_FOUND:
             raise RepositoryError(f"no git on {self.name}: install it there, on the PATH of a non-interactive shell")
-        if status and self._has_no_repository(max(1.0, end - time.monotonic())):
-            raise self._missing()
+        standing = self._standing(max(1.0, end - time.monotonic())) if status else None
+        if standing in (FREE, TAKEN):
+            raise self._missing(is_taken=standing == TAKEN)
         if status == FOREIGN:
             raise self._foreign()
         raise self._failed(command[0], outcome, wire.errors)
@@ -214,14 +218,19 @@ class Mirror:
 
     def _foreign(self) -> RepositoryError:
         told = f"{self.where} is no mirror of {self._app} that this Skein knows; nothing was written there"
-        return RepositoryError(f"{told}: fab setup says what it is; then use another path, or the Skein that made it")
+        advice = "choose another path for the mirror, or use the Skein that made it; fab setup says what it is"
+        return RepositoryError(f"{told}: {advice}")
 
-    def _has_no_repository(self, deadline_s: float) -> bool:
-        """Ask the host, by exit status: git's own words for it differ between versions."""
-        with Wire(self._connection, f"test -f {_for_sh(self.path)}/HEAD", deadline_s) as probe:
-            return probe.status(min(2.0, deadline_s)) == 1
+    def _standing(self, deadline_s: float) -> int | None:
+        """Ask the host what stands at the path, by exit status: git's own words for it differ between versions."""
+        command = shlex.join(["sh", "-c", STANDING.format(_for_sh(self.path))])
+        with Wire(self._connection, command, deadline_s) as probe:
+            return probe.status(min(2.0, deadline_s))
 
-    def _missing(self) -> RepositoryError:
+    def _missing(self, *, is_taken: bool) -> RepositoryError:
+        if is_taken:
+            told = "is there and is no bare repository: choose another path for the mirror"
+            return RepositoryError(f"{self.where} {told}")
         return RepositoryError(f"no bare repository at {self.where}: run `fab setup --env ENV`")
 
     def _failed(self, verb: str, outcome: Outcome, remote: str) -> RepositoryError:
@@ -262,6 +271,10 @@ def push_all(
             for mirror in mirrors:
                 mirror.cancel()
             raise
+
+
+def _is_taken(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 def _for_sh(path: str) -> str:

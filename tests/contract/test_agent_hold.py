@@ -110,6 +110,9 @@ def test_no_lock_is_made_outside_a_mirror(host: Host, path: str, environment: st
             hold(ann, path, environment=environment)
         with pytest.raises(Refused, match="no bare repository"):
             hold(ann, str(Path(path).parent))
+        Path(path, "../empty").mkdir()
+        with pytest.raises(Refused, match=r"no-mirror.*run fab setup"):
+            hold(ann, f"{path}/../empty")
 
 
 def test_another_app_s_mirror_gets_no_lock_file(host: Host, path: str) -> None:

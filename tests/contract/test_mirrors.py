@@ -249,11 +249,21 @@ def test_settings_of_the_private_repository_and_the_user_are_not_asked(
 
 def test_a_missing_repository_names_the_command(source: Source, tmp_path: Path, reach: Any) -> None:
     made = release(source)
-    for path in (tmp_path / "nothing.git", tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "nothing.git", tmp_path / "empty"):
         mirror = Mirror("mirror-1", str(path), reach)
         for attempt in (lambda m: m.refs(PROD), lambda m: m.push(source, source_chain(source, made), 30)):
             with pytest.raises(RepositoryError, match=rf"no bare repository at mirror-1:{path}: run `fab setup"):
                 attempt(mirror)
+
+
+def test_what_is_no_repository_names_another_path_as_the_way_out(source: Source, tmp_path: Path, reach: Any) -> None:
+    (tmp_path / "photos/2026").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    for name in ("photos", "file"):
+        with pytest.raises(RepositoryError, match=rf"{name} is there and is no bare .*: choose another path") as caught:
+            Mirror("mirror-1", str(tmp_path / name), reach).refs(PROD)
+        assert "fab setup" not in str(caught.value)
 
 
 def test_a_release_that_stands_there_is_never_moved(source: Source, site: Path, bare: Path, reach: Any) -> None:

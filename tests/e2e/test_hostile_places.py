@@ -262,11 +262,26 @@ def test_a_mirrors_path_that_holds_something_else_is_named_and_not_touched(
     run = operator.fab("check", "--json", code=6)
     told = {each["what"]: each["message"] for each in run.json["here"] if not each["ok"]}
     assert set(told) == {"mirror mirror-1", "ledger"}, "what is no mirror holds no ledger either"
-    for each in (told["mirror mirror-1"], operator.deploy(code=3).json["error"]):
-        assert "fab setup" in each or "choose another path" in each
+    for each in (told["mirror mirror-1"], told["ledger"], operator.deploy(code=3).json["error"]):
+        assert "choose another path for the mirror" in each
+        assert "run fab setup" not in each.replace("`", "")
     assert everything(lab.path("mirror-1", path)) == before
     assert site.git("tag", "--list") == b""
     shutil.rmtree(lab.path("mirror-1", path))
+    assert_all_well(operator, site)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_mirror_that_was_never_made_is_to_be_made_by_setup(operator: Operator, site: Site, is_there: bool) -> None:
+    if is_there:
+        operator.lab.run("mirror-1", ["mkdir", "-p", operator.mirror_path], user="deploy")
+    run = operator.fab("check", "--json", code=6)
+    told = {each["what"]: each["message"] for each in run.json["here"] if not each["ok"]}
+    assert set(told) == {"mirror mirror-1", "mirror mirror-2", "ledger"}
+    for each in (*told.values(), operator.deploy(code=3).json["error"]):
+        assert "no bare repository at" in each
+        assert "run fab setup" in each.replace("`", "")
+        assert "another path" not in each
     assert_all_well(operator, site)
 
 

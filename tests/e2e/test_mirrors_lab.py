@@ -172,7 +172,7 @@ def test_a_mirror_that_was_down_has_all_releases_after_the_next_deploy(
 def test_a_lost_hub_is_made_again_from_another_mirror(lab: Lab, operator: Operator, site: Site) -> None:
     before = operator.refs(HUB)
     shutil.rmtree(lab.path(HUB, "/srv/git/www.git"))
-    assert "nothing stands at" in checked(operator, 6)[HUB]["inside"]
+    assert "no bare repository at" in checked(operator, 6)[HUB]["inside"]
     operator.fab("setup")
     assert operator.refs(HUB) == set()
     operator.fab("mirrors.sync", "--from", CUT)
