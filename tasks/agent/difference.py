@@ -9,7 +9,7 @@ from .repo import OBJECT_ID, Repo
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Dict, List
+    from typing import Dict, List, Sequence
 
     from .problem import Json
     from .wire import Wire
@@ -30,10 +30,15 @@ def difference(wire: Wire, request: Json) -> Json:
     trees = (request["old"] + "^{tree}", request["new"] + "^{tree}")
     words = ("diff-tree", "-r", "-z", "--name-status", "--no-renames", "--end-of-options", *trees)
     fields = repo.must(*words, timeout_s=request["timeout_s"]).split(b"\0")[:-1]
-    found: Dict[str, List[str]] = {"added": [], "changed": [], "removed": []}
+    return counted(fields, request["most"])
+
+
+def counted(fields: Sequence[bytes], most: int) -> Json:
+    """Return counts, and at most ``most`` names, of what ``git diff-tree --name-status -z`` lists: kinds and paths."""
+    found: Dict[str, List[bytes]] = {"added": [], "changed": [], "removed": []}
     for kind, path in zip(fields[::2], fields[1::2]):
-        found[KINDS.get(kind, "changed")].append(os_text(path)[:NAME_MOST])
+        found[KINDS.get(kind, "changed")].append(path)
     return {
-        "counts": {kind: len(names) for kind, names in found.items()},
-        "names": {kind: names[: request["most"]] for kind, names in found.items()},
+        "counts": {kind: len(paths) for kind, paths in found.items()},
+        "names": {kind: [os_text(path)[:NAME_MOST] for path in paths[:most]] for kind, paths in found.items()},
     }

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from ..agent.difference import NAME_MOST, counted
 from ..core.facts import Difference
 from ..core.plan import Commits
 from .repository import Repository
-
-KINDS = {b"A": "added", b"D": "removed"}
-NAME_MOST = 1000
 
 
 def changes(repository: Repository, old: str | None, new: str, most: int) -> Difference:
@@ -16,23 +14,14 @@ def changes(repository: Repository, old: str | None, new: str, most: int) -> Dif
     All of them are added to None.
     """
     if old is None:
-        listed = repository.run(f"cannot read {new}", "ls-tree", "-r", "-z", "--name-only", new).output.split(b"\0")[
-            :-1
-        ]
-        fields = [field for path in listed for field in (b"A", path)]
+        listed = repository.run(f"cannot read {new}", "ls-tree", "-r", "-z", "--name-only", new).output
+        fields = [field for path in listed.split(b"\0")[:-1] for field in (b"A", path)]
     else:
         options = ("-r", "-z", "--name-status", "--no-renames")
         trees = (f"{old}^{{tree}}", f"{new}^{{tree}}")
         what = f"cannot compare {old} and {new}"
         fields = repository.run(what, "diff-tree", *options, "--end-of-options", *trees).output.split(b"\0")[:-1]
-    found: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
-    counts = dict.fromkeys(found, 0)
-    for kind, path in zip(fields[::2], fields[1::2], strict=True):
-        told = KINDS.get(kind, "changed")
-        counts[told] += 1
-        if counts[told] <= most:
-            found[told].append(path.decode("utf-8", "backslashreplace")[:NAME_MOST])
-    return Difference(counts=counts, names={kind: tuple(names) for kind, names in found.items()})
+    return Difference.model_validate(counted(fields, most))
 
 
 def commits(repository: Repository, old: str, new: str, most: int) -> Commits | None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..agent.keys import authorize
-from ..agent.problem import Problem
-from ..agent.wire import Wire
 from ..core.config import MirrorConfig, Settings
 from ..core.errors import HostError, RepositoryError, SkeinError
 from ..core.facts import Admitted
 from ..core.requests import Request
 from .endpoints import with_port
 from .fleet import Fleet
+from .here import ask_here
 from .known_hosts import KnownHosts
 from .ssh import Connector
 
@@ -70,16 +67,12 @@ class MirrorKeys:
             "prune": prune,
             "dry": dry,
         }
-        orders = {name: {**fields, "path": mirror.path} for name, mirror in self._mirrors.items()}
+        orders = {name: Request("authorize", {**fields, "path": mirror.path}) for name, mirror in self._mirrors.items()}
         strangers = {} if dry else {name: self._stranger(mirror) for name, mirror in self._mirrors.items()}
         strange = {name: error for name, error in strangers.items() if error}
-        there = {
-            name: (Request("authorize", order),)
-            for name, order in orders.items()
-            if self._mirrors[name].server and name not in strange
-        }
+        there = {name: (order,) for name, order in orders.items() if self._mirrors[name].server and name not in strange}
         answers: dict[str, Admitted | HostError] = self.fleet.ask(there, Admitted)
-        here = {name: _here(order) for name, order in orders.items() if not self._mirrors[name].server}
+        here = {name: ask_here(order, Admitted) for name, order in orders.items() if not self._mirrors[name].server}
         return {name: strange.get(name) or {**here, **answers}[name] for name in orders}
 
     def _stranger(self, mirror: MirrorConfig) -> RepositoryError | None:
@@ -92,12 +85,3 @@ class MirrorKeys:
             return None
         told = f"targets log in there as {theirs}, and Skein as {ours}: give {theirs} the lines of fab setup --print"
         return RepositoryError(told)
-
-
-def _here(order: Mapping[str, object]) -> Admitted | RepositoryError:
-    try:
-        return Admitted.model_validate(authorize(Wire(), {**order, "path": os.path.expanduser(str(order["path"]))}))
-    except Problem as problem:
-        return RepositoryError(str(problem))
-    except OSError as error:
-        return RepositoryError(f"{error.filename}: {error.strerror}")

@@ -7,40 +7,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 
-from ..agent.difference import difference
-from ..agent.growth import retain
-from ..agent.hold import break_hold, hold, let_go
-from ..agent.mirror import look_at_mirror, make_mirror
-from ..agent.problem import Problem, explain
-from ..agent.wire import Wire
 from ..core.config import Settings
 from ..core.errors import HostError, RepositoryError, SkeinError, UnreachableError, UsageError
 from ..core.facts import Changed, Finding, MirrorState, Retained, Synced
 from ..core.requests import QUICK_S, Request
 from .fleet import Fleet
+from .here import ask_here
 from .mirrors import Mirror, Operators, push_all
 from .once import Once
 from .source import Source
 
-if TYPE_CHECKING:
-    from ..agent.problem import Json
-
 M = TypeVar("M", bound=BaseModel)
 RELEASES, TAGS = "refs/skein/releases/", "refs/tags/release/"
 TAKEN = "refs/skein/sync/"
-HERE: Mapping[str, Callable[[Wire, Json], Json]] = {
-    "mirror": make_mirror,
-    "mirror_look": look_at_mirror,
-    "retain": retain,
-    "hold": hold,
-    "let_go": let_go,
-    "break_hold": break_hold,
-    "difference": difference,
-}
 AT_ONCE = 250
 """Releases in one push: a command line that a shell of another machine reads has its limit, 128 KB."""
 
@@ -267,7 +250,7 @@ class MirrorSet:
         there = {mirror.name for mirror in asked if mirror.server}
         answers = self._fleet.ask({name: orders[name] for name in there}, reply)
         return {
-            name: answers[name] if name in there else _ask_here(request, reply) for name, (request,) in orders.items()
+            name: answers[name] if name in there else ask_here(request, reply) for name, (request,) in orders.items()
         }
 
     def _open(self, name: str) -> Mirror | RepositoryError:
@@ -286,12 +269,3 @@ class MirrorSet:
         if isinstance(hub, RepositoryError):
             raise RepositoryError(f"{hub}; it is the hub: without it nothing can be released")
         return hub
-
-
-def _ask_here(request: Request, reply: type[M]) -> M | RepositoryError:
-    try:
-        return reply.model_validate(HERE[request.verb](Wire(), dict(request.fields)))
-    except Problem as problem:
-        return RepositoryError(str(problem))
-    except OSError as error:
-        return RepositoryError(str(explain(error)))
