@@ -121,7 +121,7 @@ class Recording:
             head = {"head": self.chain.head, "number": self.chain.number}
         if decided is None:
             decided = self.decided = self._decision(self.begun, release, probes)
-            self.hands.book.keep([decided])
+            self.notes += self._kept(decided)
         return Decision(decided.turn, decided.decision, self.kind, self.hands.by, self.hands.reason, head)
 
     def finish(self, report: Report) -> Report:
@@ -129,7 +129,6 @@ class Recording:
         decided = self.decided
         if decided is None:
             return report
-        notes = []
         try:
             if self.chain:
                 whole = append(
@@ -138,11 +137,11 @@ class Recording:
                 lagging = self.hands.book.spread(whole)
                 notes = [f"mirror {name} did not take the ledger: {error}" for name, error in lagging.items()]
             else:
-                self.hands.book.keep([self._outcome(self.begun, decided, report)])
+                notes = self._kept(self._outcome(self.begun, decided, report))
         except RepositoryError as error:
             notes = [f"what became of this is not in the ledger yet, and follows with the next run: {error}"]
-            self.hands.book.keep([self._outcome(self.begun, decided, report)])
-        return replace(report, notes=(*report.notes, *notes))
+            notes = self._kept(self._outcome(self.begun, decided, report)) or notes
+        return replace(report, notes=tuple(dict.fromkeys((*report.notes, *notes))))
 
     def settle(self, report: Report) -> Report:
         """Finish what a killed run decided, where this run found all of it live."""
@@ -150,6 +149,14 @@ class Recording:
         if left and left.release == report.release and set(names_of(left.targets)) <= {o.host for o in report.outcomes}:
             self.decided = left
         return self.finish(report)
+
+    def _kept(self, record: Record) -> list[str]:
+        """Keep a record here until the hub can take it; say so where that fails, for it must not stop a rollback."""
+        try:
+            self.hands.book.keep([record])
+        except RepositoryError as error:
+            return [f"the ledger will lack that this happened, for it could not be kept here either: {error}"]
+        return []
 
     def _records(self, chain: Chain, release: Release | Adopted, probes: Mapping[str, Probe]) -> list[Record]:
         last = last_of_fleet(chain)

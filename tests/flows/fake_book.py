@@ -27,6 +27,7 @@ class FakeBook:
     waiting: list[Record] = field(default_factory=list)
     holder: str = ""
     down: bool = False
+    full: bool = False  # nothing can be kept on this machine
     meanwhile: list[Callable[[], None]] = field(default_factory=list)
     lagging: dict[str, RepositoryError] = field(default_factory=dict)
     spreads: int = 0
@@ -73,6 +74,8 @@ class FakeBook:
         return SimpleNamespace(waiting=tuple(self.waiting))
 
     def keep(self, records: Sequence[Record]) -> None:
+        if self.full:
+            raise RepositoryError("no space left on this machine")
         self.waiting += records
 
     def drop(self, records: Sequence[Record]) -> None:

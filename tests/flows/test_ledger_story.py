@@ -191,6 +191,26 @@ def test_an_outcome_that_the_hub_did_not_take_waits_and_says_so() -> None:
     assert kinds(world) == ["deploy", "outcome"]
 
 
+def test_a_rollback_goes_on_where_neither_hub_nor_this_machine_can_keep_its_record() -> None:
+    world = World(live=3)
+    world.book.down = world.book.full = True
+    report = world.rollback()
+    assert (report.exit_code, world.shown) == (0, [made(2).id] * 3)
+    assert [note for note in report.notes if note.endswith("no space left on this machine")] == [
+        "the ledger will lack that this happened, for it could not be kept here either: no space left on this machine"
+    ]
+
+
+def test_an_outcome_that_can_be_kept_nowhere_does_not_hide_the_report() -> None:
+    world = World()
+    world.book.full = True
+    world.fleet.on_ask = lambda verb: setattr(world.book, "down", verb in ("confirm", "prune"))
+    report = world.deploy()
+    assert (report.exit_code, set(states(report).values())) == (0, {"live"})
+    assert any("could not be kept here either" in note for note in report.notes)
+    assert not any("follows with the next run" in note for note in report.notes)
+
+
 def test_a_mirror_that_did_not_take_the_ledger_is_named() -> None:
     world = World()
     world.book.lagging = {"mirror-2": RepositoryError("its disk is full")}
