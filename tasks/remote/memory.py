@@ -42,9 +42,12 @@ class Memory:
             raise self._damaged() from error
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             raise self._damaged()
-        waiting = tuple(read(text.encode(), f"a record in {self._path}") for text in value["waiting"])
-        head = Head(value["head"], value["number"]) if value["head"] else None
-        return Remembered(head, value["seen_at"], waiting)
+        try:
+            waiting = tuple(read(text.encode(), f"a record in {self._path}") for text in value["waiting"])
+            head = Head(str(value["head"]), int(value["number"])) if value["head"] else None
+            return Remembered(head, float(value["seen_at"]), waiting)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._damaged() from error
 
     def see(self, chain: Chain, at: float, *, anew: bool = False) -> None:
         """Remember the end of a chain, unless a newer one is remembered; ``anew`` forgets the one that was."""

@@ -30,6 +30,9 @@ class Store:
             self._lock = share(Wire(), str(self._git_dir), objects, self._format)
         except Problem as problem:
             raise RepositoryError(str(problem)) from problem
+        except OSError as error:
+            advice = "set XDG_CACHE_HOME to a folder that can be written"
+            raise RepositoryError(f"{self._git_dir} cannot be used: {error.strerror}; {advice}") from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -246,13 +246,22 @@ def test_records_wait_for_the_hub_in_the_operators_state(operators: Operators) -
     assert operators.book().remembered().waiting == ()
 
 
-def test_a_memory_that_is_damaged_is_said_and_not_overwritten(operators: Operators) -> None:
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"format": 1}', '{"format": 1, "head": "x", "number": [], "seen_at": 0, "waiting": [1]}']
+)
+def test_a_memory_that_is_damaged_is_said_and_not_overwritten(operators: Operators, text: str) -> None:
     grown(operators.book(), *FIRST)
     path = operators.root / "ann/ledger.json"
-    path.write_text("{")
+    path.write_text(text)
     with pytest.raises(RepositoryError, match=r"is damaged.*move it away"):
         operators.book().read()
-    assert path.read_text() == "{"
+    assert path.read_text() == text
+
+
+def test_a_cache_that_cannot_be_made_says_where_and_what_to_set(tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    with pytest.raises(RepositoryError, match=r"cache/ledger\.git cannot be used: .*; set XDG_CACHE_HOME"):
+        Store(tmp_path / "cache/ledger.git").__enter__()
 
 
 def test_a_store_that_is_broken_is_made_anew_from_the_mirrors(operators: Operators) -> None:
