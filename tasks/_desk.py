@@ -291,6 +291,6 @@ class Desk:
         try:
             self._source.tree_of(self._source.resolve(None))
             source = Finding(what="source", ok=True, message="can be released")
-            return (source, *self._mirrors.findings())
         except RepositoryError as error:
-            return (Finding(what="source", ok=False, message=str(error)),)
+            source = Finding(what="source", ok=False, message=str(error))
+        return (source, *self._mirrors.findings())

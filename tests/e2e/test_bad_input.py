@@ -131,9 +131,13 @@ def test_an_empty_repository_is_refused(fleet: tuple[Operator, Site], lab: Lab) 
     site = Site(lab.path("server-1", "/srv/empty"))
     site.folder.mkdir()
     site.git("init", "--quiet", "--initial-branch=main")
-    run = elsewhere(lab, "/srv/empty").fab("deploy", code=3)
+    operator = elsewhere(lab, "/srv/empty")
+    run = operator.fab("deploy", code=3)
     assert "/srv/empty" in run.said
     assert "no commit" in run.said
+    source, *mirrors = operator.fab("check", "--json", code=6).json["here"][:3]
+    assert (source["what"], source["ok"]) == ("source", False)
+    assert [(each["what"], each["ok"]) for each in mirrors] == [("mirror mirror-1", True), ("mirror mirror-2", True)]
 
 
 def test_a_detached_head_is_refused_with_both_ways_out(lab: Lab) -> None:
