@@ -19,7 +19,8 @@ import os
 import re
 import stat
 
-from .place import ID, Place
+from .names import is_id
+from .place import Place
 from .probe import existing
 from .problem import Problem, os_text
 from .state import State
@@ -124,7 +125,7 @@ def refuse(place: Place, found: Found) -> None:
 def _is_of_another_tool(place: Place, path: str) -> bool:
     folder, name = os.path.split(path)
     is_real = os.path.isdir(path) and not os.path.islink(path)
-    return is_real and not ID.match(name) and os.path.isdir(place.releases) and os.path.samefile(folder, place.releases)
+    return is_real and not is_id(name) and os.path.isdir(place.releases) and os.path.samefile(folder, place.releases)
 
 
 def _is_sticky_for_us(folder: str, path: str) -> bool:
@@ -190,7 +191,7 @@ def _notes(place: Place, found: Found, linked: Sequence[str]) -> List[str]:
     if found.kind == DIRECTORY and os.path.lexists(os.path.join(found.path, ".git")):
         notes.append("it is a git work tree: .git stays in it, and is in no later release")
     if found.kind == LAYOUT:
-        others = sorted(name for name in os.listdir(place.releases) if not ID.match(name))
+        others = sorted(name for name in os.listdir(place.releases) if not is_id(name))
         others.remove(os.path.basename(found.path))
         if others:
             more = ", …" if len(others) > NAMED_MOST else ""

@@ -4,16 +4,17 @@ Sent over standard input and executed by ``python3 -I -S -c``; arguments are its
 the agent's hash. Read-only requests thus leave nothing on the host.
 """
 
-import importlib
 import os
-import signal
 import sys
-from importlib.machinery import ModuleSpec
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
+    import signal
+    from importlib.machinery import ModuleSpec
     from types import ModuleType
     from typing import Dict, Optional
+else:
+    import _signal as signal  # without the enums of signal: they take longer than starting the agent may
 
 START_S = 60
 
@@ -41,17 +42,19 @@ class Finder:
     """Imports the agent's modules from texts in memory."""
 
     def __init__(self, texts: "Dict[str, str]") -> None:
-        self.texts = texts
+        from importlib.machinery import ModuleSpec  # before this finder is asked for it
+
+        self.texts, self.spec = texts, ModuleSpec
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> "Optional[ModuleSpec]":
         """Return the module's spec, or None where it is not the agent's."""
         if name == "agent":
-            return ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]  # as below
+            return self.spec(name, self, is_package=True)  # type: ignore[arg-type]  # as below
         if not name.startswith("agent.") or name[6:] not in self.texts:
             return None
-        return ModuleSpec(name, self)  # type: ignore[arg-type]  # a loader by what it does: typeshed wants a base class
+        return self.spec(name, self)  # type: ignore[arg-type]  # a loader by what it does: typeshed wants a base class
 
-    def create_module(self, spec: ModuleSpec) -> None:
+    def create_module(self, spec: "ModuleSpec") -> None:
         """Let Python make the module."""
 
     def exec_module(self, module: "ModuleType") -> None:
@@ -66,7 +69,7 @@ def is_installed(folder: str) -> bool:
         return False
     sys.path.insert(0, folder)
     try:
-        importlib.import_module("agent.main")
+        __import__("agent.main")
     except Exception:  # noqa: BLE001 - a damaged file can raise anything
         sys.path.remove(folder)
         for name in [name for name in sys.modules if name.split(".")[0] == "agent"]:
@@ -91,8 +94,8 @@ def start(home: str, digest: str) -> None:
             sys.exit("the agent's sources arrived damaged")
         texts = json.loads(data)
         sys.meta_path.insert(0, Finder(texts))
-    main = importlib.import_module("agent.main")
-    main.serve(digest, texts)
+    __import__("agent.main")
+    sys.modules["agent.main"].serve(digest, texts)
 
 
 if __name__ == "__main__":

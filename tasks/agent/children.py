@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import selectors
-import signal
-import subprocess
+import select
 import time
 
+from .lean import suppress
 from .problem import Problem
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Callable, Dict, List, Optional, Sequence, Tuple
+    import signal
+    from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
     from .wire import Wire
+
+    Streams = Dict[int, Tuple[bytearray, int]]
+else:
+    import _signal as signal
 
 TAIL = 4096
 LOOK_S = 0.25
 BRIEF_S = 60.0  # what may take no longer than that ends soon enough by itself when we are killed
 SETPRIV = "/usr/bin/setpriv"
 GROUP_GONE_S = 1.0
+LOCK_AT = 9  # the descriptor that children have of the host's lock
 _lock_descriptor: Optional[int] = None
 _guard: Optional[List[str]] = None
 
@@ -53,25 +56,73 @@ def run(
     no such program.
     """
     wire.check()
-    find(arguments[0], directory, (os.environ if environment is None else environment).get("PATH", os.defpath))
-    source = _readable(stdin) if stdin else subprocess.DEVNULL
-    child = subprocess.Popen(
-        [*(guard() if timeout_s > BRIEF_S else ()), *arguments],
-        stdin=source,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=directory,
-        env=environment,
-        start_new_session=True,
-        pass_fds=() if _lock_descriptor is None or foreign else (_lock_descriptor,),
-    )
+    variables = os.environ if environment is None else environment
+    words = [*(guard() if timeout_s > BRIEF_S else ()), *arguments]
+    find(arguments[0], directory, variables.get("PATH", os.defpath))
+    if directory:
+        words = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', directory, *words]
+    child = Child(words, variables, stdin, hold=not foreign)
     try:
         output, errors = _collect(wire, child, arguments[0], timeout_s, stall_s, TAIL if foreign else 0, watch)
         return child.wait(), output, errors.decode("utf-8", "replace").strip()
     finally:
-        _end(child)
-        if stdin:
-            os.close(source)
+        child.end()
+
+
+class Child:
+    """A program that runs in a process group of its own; ``hold`` hands it the host's lock.
+
+    Started with posix_spawn(3): to import subprocess takes a host longer than most of what it is asked for.
+    """
+
+    def __init__(self, words: Sequence[str], variables: Mapping[str, str], stdin: bytes, hold: bool) -> None:
+        self.status: Optional[int] = None
+        source = _readable(stdin) if stdin else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self.output, out = os.pipe()
+        self.errors, err = os.pipe()
+        actions = [(os.POSIX_SPAWN_DUP2, each, number) for number, each in enumerate((source, out, err))]
+        if hold and _lock_descriptor is not None:
+            actions.append((os.POSIX_SPAWN_DUP2, _lock_descriptor, LOCK_AT))
+        path = _path_of(words[0], variables.get("PATH", os.defpath))
+        reset = (signal.SIGPIPE, signal.SIGXFSZ)
+        try:
+            self.pid = os.posix_spawn(path, list(words), variables, file_actions=actions, setsid=True, setsigdef=reset)
+        except BaseException:
+            self.pid = self.status = 0
+            self.end()
+            raise
+        finally:
+            for each in (source, out, err):
+                os.close(each)
+
+    def is_gone(self) -> bool:
+        """Tell whether it has ended."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        return self.status is not None
+
+    def wait(self, most_s: float = 1e9) -> int:
+        """Return its exit status, or the negative number of the signal that killed it; at most ``most_s`` later -1."""
+        ends_at, pause_s = time.monotonic() + most_s, 0.0005
+        while not self.is_gone() and time.monotonic() < ends_at:
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.05)
+        return -1 if self.status is None else self.status
+
+    def end(self) -> None:
+        """Kill the whole group of a child that has not ended by itself, wait until it is gone, and close its pipes."""
+        with suppress(OSError):
+            if not self.is_gone():
+                os.killpg(self.pid, signal.SIGKILL)
+                self.wait()
+                ends_at = time.monotonic() + GROUP_GONE_S
+                while time.monotonic() < ends_at:
+                    os.killpg(self.pid, 0)  # until nobody is left who could still write
+                    time.sleep(0.01)
+        os.close(self.output)
+        os.close(self.errors)
 
 
 def _readable(data: bytes) -> int:
@@ -83,10 +134,19 @@ def _readable(data: bytes) -> int:
     return descriptor
 
 
+def _path_of(program: str, path: str) -> str:
+    """Return where a program is that ``path`` leads to."""
+    folders = [] if "/" in program else path.split(os.pathsep)
+    found = (os.path.join(folder, program) for folder in folders)
+    return next((each for each in found if os.access(each, os.X_OK)), program)
+
+
 def find(program: str, directory: Optional[str], path: str) -> None:
     """Raise OSError where no folder of ``path`` has a program that can run: setpriv would only say that it failed."""
     folders = [directory or ""] if "/" in program else path.split(os.pathsep)
     if not any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders):
+        import errno
+
         if "/" in program and os.path.isfile(os.path.join(folders[0], program)):
             told = "it may not be executed: see its mode, and whether its disk is mounted noexec"
             raise PermissionError(errno.EACCES, told, program)
@@ -99,16 +159,16 @@ def guard() -> List[str]:
     if _guard is None:
         _guard = []
         words = [SETPRIV, "--pdeathsig", "KILL"]
-        quiet = subprocess.DEVNULL
-        able = os.path.exists(SETPRIV)
-        if able and not subprocess.call([*words, "true"], stdin=quiet, stdout=quiet, stderr=quiet):
-            _guard = words
+        if os.path.exists(SETPRIV):
+            child = Child([*words, "true"], os.environ, b"", hold=False)
+            _guard = words if child.wait(BRIEF_S) == 0 else []
+            child.end()
     return _guard
 
 
 def _collect(
     wire: Wire,
-    child: subprocess.Popen[bytes],
+    child: Child,
     name: str,
     timeout_s: float,
     stall_s: Optional[float],
@@ -117,59 +177,44 @@ def _collect(
 ) -> Tuple[bytes, bytes]:
     """Return what a child prints until it ends; ``most`` bounds its standard output, zero does not."""
     output, errors = bytearray(), bytearray()
+    streams = {child.output: (output, most), child.errors: (errors, TAIL)}
     heard = time.monotonic()
     ends_at = heard + timeout_s
-    with selectors.DefaultSelector() as selector:
-        for stream, buffer, bound in ((child.stdout, output, most), (child.stderr, errors, TAIL)):
-            if stream:
-                selector.register(stream.fileno(), selectors.EVENT_READ, (buffer, bound))
-        while True:
-            gone, ready = _look(child, selector)
-            wire.check()
-            if gone and not ready:
-                return bytes(output), bytes(errors)  # a daemon that it started may hold the pipes for ever
-            now = time.monotonic()
-            heard = now if ready else heard
-            if watch:
-                watch(child.pid, bytes(errors))
-            if now >= ends_at:
-                raise Problem("timeout", "%s had not ended after %d seconds and was killed" % (name, timeout_s))
-            if stall_s is not None and now - heard > stall_s:
-                raise Problem("stalled", "%s had done nothing for %d seconds and was killed" % (name, stall_s))
-            for key in ready:
-                _take(selector, key)
+    poll = select.poll()
+    for each in streams:
+        poll.register(each, select.POLLIN)
+    while True:
+        gone, ready = _look(child, poll, streams)
+        wire.check()
+        if gone and not ready:
+            return bytes(output), bytes(errors)  # a daemon that it started may hold the pipes for ever
+        now = time.monotonic()
+        heard = now if ready else heard
+        if watch:
+            watch(child.pid, bytes(errors))
+        if now >= ends_at:
+            raise Problem("timeout", "%s had not ended after %d seconds and was killed" % (name, timeout_s))
+        if stall_s is not None and now - heard > stall_s:
+            raise Problem("stalled", "%s had done nothing for %d seconds and was killed" % (name, stall_s))
+        for each in ready:
+            _take(poll, each, streams)
 
 
-def _look(child: subprocess.Popen[bytes], selector: selectors.BaseSelector) -> Tuple[bool, List[selectors.SelectorKey]]:
+def _look(child: Child, poll: select.poll, streams: Streams) -> Tuple[bool, List[int]]:
     """Wait a moment for output or the end; tell whether the child had ended before the look at its pipes."""
-    if not selector.get_map():
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(LOOK_S)
-        return child.poll() is not None, []
-    gone = child.poll() is not None
-    return gone, [key for key, _ in selector.select(0 if gone else LOOK_S)]
+    if not streams:
+        child.wait(LOOK_S)
+        return child.is_gone(), []
+    gone = child.is_gone()
+    return gone, [each for each, _ in poll.poll(0 if gone else LOOK_S * 1000)]
 
 
-def _take(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
-    buffer, most = key.data
-    data = os.read(key.fd, 65536)
+def _take(poll: select.poll, descriptor: int, streams: Streams) -> None:
+    buffer, most = streams[descriptor]
+    data = os.read(descriptor, 65536)
     if not data:
-        selector.unregister(key.fd)
+        poll.unregister(descriptor)
+        del streams[descriptor]
     buffer += data
     if most:
         del buffer[:-most]
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Kill the whole group of a child that has not ended by itself, wait until it is gone, and close its pipes."""
-    with contextlib.suppress(OSError):
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-            ends_at = time.monotonic() + GROUP_GONE_S
-            while time.monotonic() < ends_at:
-                os.killpg(child.pid, 0)  # until nobody is left who could still write
-                time.sleep(0.01)
-    for stream in (child.stdout, child.stderr):
-        if stream:
-            stream.close()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from .names import is_object_id
 from .problem import Problem, os_text
-from .repo import OBJECT_ID, Repo
+from .repo import Repo
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def difference(wire: Wire, request: Json) -> Json:
     """
     repo = Repo(wire, os.path.expanduser(request["path"]))
     for commit in (request["old"], request["new"]):
-        if not OBJECT_ID.match(commit):
+        if not is_object_id(commit):
             raise Problem("bad-request", "malformed commit")
     trees = (request["old"] + "^{tree}", request["new"] + "^{tree}")
     words = ("diff-tree", "-r", "-z", "--name-status", "--no-renames", "--end-of-options", *trees)

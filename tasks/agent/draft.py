@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 
 from .children import run
 from .failpoints import failpoint
 from .growth import need_room
+from .lean import suppress
 from .place import sync
 from .problem import Problem, os_text
 from .trees import DIRECTORY, LINK, MODES, differences, parents, remove, set_modes, wrong
@@ -60,7 +60,7 @@ class Draft:
         for name in self.unwanted:
             os.unlink(os.path.join(self.root, name))
         for folder in sorted({parent for name in self.unwanted for parent in parents(name)}, reverse=True):
-            with contextlib.suppress(OSError):  # it holds something still
+            with suppress(OSError):  # it holds something still
                 os.rmdir(os.path.join(self.root, folder))
 
     def _write(self) -> None:
@@ -136,7 +136,7 @@ class Draft:
         folders = {parent for name in (*self.files, *self.links, *self.unwanted) for parent in parents(name)}
         for name in (*written, *folders, b""):
             self.wire.check()
-            with contextlib.suppress(FileNotFoundError):  # a directory that went with its last file
+            with suppress(FileNotFoundError):  # a directory that went with its last file
                 sync(os.path.join(self.root, name))
 
     def _sync_all(self) -> int:

@@ -8,7 +8,6 @@ the deployer begin with ``deploy.``, those of the program on the hosts with ``ag
 from __future__ import annotations
 
 import os
-import signal
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
@@ -43,4 +42,6 @@ def failpoint(name: str) -> None:
     if _left == 0:
         if _action == "error":
             raise OSError("failpoint " + name)
+        import signal
+
         os.kill(os.getpid(), signal.SIGKILL if _action == "kill" else signal.SIGSTOP)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import time
 
 from .delta import apply
 from .failpoints import failpoint
+from .lean import Pattern, suppress
+from .names import is_object_id, is_release_ref
 from .place import sync
 from .problem import Problem
-from .repo import OBJECT_ID, Repo, is_disk_full, last_line
+from .repo import Repo, is_disk_full, last_line
 from .route import Pace, Route, path_of
 from .state import stale
 from .trees import remove
@@ -24,16 +24,12 @@ if TYPE_CHECKING:
     from .problem import Json
     from .wire import Wire
 
-REF = re.compile(r"refs/skein/releases/[a-z0-9-]+/[0-9A-Za-z-]+\Z")
-URL = re.compile(r"(?:/|file://|git://|ssh://|https://)[^\x00-\x20\x7f]+\Z")
+URL = Pattern(r"(?:/|file://|git://|ssh://|https://)[^\x00-\x20\x7f]+\Z")
 STALL_S = 30.0
 INLINE = "inline"
 RETRIES, RETRY_S, SPREAD_MOST_S = 5, 1.0, 60.0
-REFUSED = re.compile(
-    "^(?:kex|ssh)_exchange_identification: .*(?:closed|reset)|^Connection (?:closed|reset) by ",
-    re.IGNORECASE | re.MULTILINE,
-)
-SPOKEN = re.compile(r"^(?:remote: |Receiving objects|Unpacking objects)", re.MULTILINE)
+REFUSED = Pattern("(?im)^(?:kex|ssh)_exchange_identification: .*(?:closed|reset)|^Connection (?:closed|reset) by ")
+SPOKEN = Pattern(r"(?m)^(?:remote: |Receiving objects|Unpacking objects)")
 
 
 def fetch(wire: Wire, place: Place, request: Json) -> Json:
@@ -46,7 +42,7 @@ def fetch(wire: Wire, place: Place, request: Json) -> Json:
     """
     bases = [request["base_commit"]] if request.get("base") else []
     refs = [request["ref"], *([request["base"]] if bases else [])]
-    if not all(map(OBJECT_ID.match, [request["commit"], *bases])) or not all(map(REF.match, refs)):
+    if not all(map(is_object_id, [request["commit"], *bases])) or not all(map(is_release_ref, refs)):
         raise Problem("bad-request", "malformed commit or ref")
     repo, route = Repo(wire, place.repo, place.own), Route(path_of(place.own))
     name: Optional[str] = None
@@ -187,7 +183,7 @@ def _from_mirrors(repo: Repo, request: Json, route: Route) -> Tuple[Optional[str
 def _is_promised(repo: Repo, request: Json) -> bool:
     """Tell whether a mirror says that it has the release: then it is our repository that did not take it."""
     for mirror in request["mirrors"]:
-        with contextlib.suppress(Problem):
+        with suppress(Problem):
             if URL.match(mirror["url"]):
                 _, output, _ = talk(repo, "ls-remote", "--", mirror["url"], request["ref"], timeout_s=20)
                 if output.startswith(request["commit"].encode()):

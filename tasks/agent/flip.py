@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import time
 
 from .children import run
 from .failpoints import failpoint
+from .lean import suppress
 from .place import Place, sync
 from .problem import Problem
 from .stage import read_manifest
@@ -46,7 +46,7 @@ def arm(place: Place, identity: str) -> Armed:
 
 def lay(text: str, path: str) -> None:
     """Lay a symbolic link at ``path``, replacing one of ours."""
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         os.unlink(path)
     try:
         os.symlink(text, path)

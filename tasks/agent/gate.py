@@ -9,11 +9,7 @@ approved. Whoever can write as the agent's user could change gate and agent toge
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
-import re
-import signal
 import sys
 
 TYPE_CHECKING = False  # so that no host imports typing
@@ -48,6 +44,8 @@ def start_command(length: int, home: str, digest: str, become: Optional[str]) ->
 
 def understood(asked: str, home: str, become: Optional[str]) -> Optional[Tuple[int, str]]:
     """Return the length of the text to come and the agent's hash where ``asked`` starts our agent, else None."""
+    import re
+
     digests = set(re.findall(r"(?<= )[0-9a-f]{64}\b", asked))
     lengths = set(re.findall(r"(?<= )[0-9]{1,7}(?= )", asked))
     for digest in digests:
@@ -91,6 +89,10 @@ def refuse(why: str) -> None:
 
 def main(home: str, become: str, asked: str) -> None:
     """Serve one session of the restricted key."""
+    import importlib
+    import json
+    import signal
+
     own = os.path.dirname(os.path.abspath(__file__))
     found = understood(asked, home, None if become == "-" else become)
     if found is None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 
 from .failpoints import failpoint
-from .mirror import held, refuse_foreign
+from .lean import Pattern
+from .names import is_object_id
 from .problem import Problem
-from .repo import OBJECT_ID, Repo
+from .repo import Repo
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ GROWTH_LEAST = 16 << 10  # KB: a repository smaller than this may double as ofte
 PACKED = "skein-packed"  # the size after the last repack, in KB
 REPACK_S = 200.0
 GRACE = "2.weeks.ago"  # a running fetch may still need what nothing refers to any more
-RETIRABLE = re.compile(r"refs/(?:tags/release|skein/releases/[a-z0-9-]+)/[0-9]{8}T[0-9]{6}Z-[0-9]{4,9}-[0-9a-f]{7}\Z")
+RETIRABLE = Pattern(r"refs/(?:tags/release|skein/releases/[a-z0-9-]+)/[0-9]{8}T[0-9]{6}Z-[0-9]{4,9}-[0-9a-f]{7}\Z")
 
 
 def need_room(repo: Repo, blobs: Sequence[bytes]) -> int:
@@ -100,9 +100,11 @@ def retain(wire: Wire, request: Json) -> Json:
     A ref that is not there is passed over; one that stands for another object stays: Problem "moved". Objects go only
     after two weeks without a ref, so that no fetch that is running loses any. Return {"removed": [ref, …]}.
     """
+    from .mirror import held, refuse_foreign
+
     repo = Repo(wire, os.path.expanduser(request["path"]))
     for ref, oid in request["refs"].items():
-        if not RETIRABLE.match(ref) or not OBJECT_ID.match(oid):
+        if not RETIRABLE.match(ref) or not is_object_id(oid):
             raise Problem("bad-request", "%r is no ref of a release" % (ref,))
     with held(repo.path):
         refuse_foreign(repo, request["app"])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import json
 import os
-import re
 import time
 
+from .lean import Pattern, dumps, loads, suppress
 from .mirror import refuse_foreign, refuse_unmade
 from .problem import Problem
 from .repo import Repo
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from .problem import Json
     from .wire import Wire
 
-ENVIRONMENT = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
+ENVIRONMENT = Pattern(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 WAIT_S = 2.0  # the session of a killed deployer takes a moment to see the end of its input
 TEXT_MOST = 300
 
@@ -63,7 +61,7 @@ def break_hold(wire: Wire, request: Json) -> Json:
     except FileNotFoundError:
         return {"broken": False, **_signature(path)}
     try:
-        with contextlib.suppress(BlockingIOError):
+        with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return {"broken": False, **_signature(path)}
         found = _signature(path)
@@ -105,9 +103,9 @@ def _take(wire: Wire, path: str, request: Json) -> bool:
     _held[path] = descriptor
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     told = {"who": str(request["who"])[:TEXT_MOST], "since": now, "why": str(request["why"])[:TEXT_MOST]}
-    with contextlib.suppress(OSError):  # a full disk must not keep anybody from the lock
+    with suppress(OSError):  # a full disk must not keep anybody from the lock
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(told).encode("ascii"), 0)
+        os.pwrite(descriptor, dumps(told).encode("ascii"), 0)
     return True
 
 
@@ -122,7 +120,7 @@ def _is_current(path: str, descriptor: int) -> bool:
 def _signature(path: str) -> Json:
     """Return what the holder wrote of itself."""
     found: Json = {}
-    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8", errors="replace") as file:
-        found = json.loads(file.read(4096))
+    with suppress(OSError, ValueError), open(path, encoding="utf-8", errors="replace") as file:
+        found = loads(file.read(4096))
     known = found if isinstance(found, dict) else {}
     return {name: str(known.get(name, ""))[:TEXT_MOST] for name in ("who", "since", "why")}

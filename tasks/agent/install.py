@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from .failpoints import failpoint
 from .gate import POLICY
+from .lean import suppress
 from .place import Place, read_json, sync
 from .problem import Problem
 from .trees import remove, walk
@@ -34,13 +34,13 @@ def install(place: Place, digest: str, texts: Optional[Dict[str, str]]) -> None:
         os.rename(draft, final)
         sync(place.agents)
     except OSError:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             remove(draft)
 
 
 def drop_agents(place: Place) -> None:
     """Remove all but the newest agents, never one that a gate runs; what the gate says must be readable for that."""
-    with contextlib.suppress(Problem):
+    with suppress(Problem):
         pinned = (read_json(os.path.join(place.own, POLICY), "policy") or {}).get("agent")
         agents = [os.path.join(place.agents, name) for name in os.listdir(place.agents) if name != pinned]
         for agent in sorted(agents, key=os.path.getmtime)[:-KEPT]:

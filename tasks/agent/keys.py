@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import stat
 
 from .children import run
 from .failpoints import failpoint
+from .lean import Pattern
 from .place import replace, sync
 from .problem import Problem
 from .repo import OWN_KEY, OWN_KNOWN_HOSTS
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from .problem import Json
     from .wire import Wire
 
-PUBLIC = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}\Z")
-MARK = re.compile(r"skein(?:-gate)?:[A-Za-z0-9._-]+:[a-z0-9-]+:[A-Za-z0-9._-]+\Z")
+PUBLIC = Pattern(r"[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}\Z")
+MARK = Pattern(r"skein(?:-gate)?:[A-Za-z0-9._-]+:[a-z0-9-]+:[A-Za-z0-9._-]+\Z")
 DONE = ("added", "replaced", "removed", "left", "taken")
 READ = "env GIT_PROTOCOL=version=2 git -c uploadpack.packObjectsHook=hooks/pack-objects upload-pack "
-OURS = re.compile(rb'restrict,command="[^\n]* (skein(?:-gate)?:[^\s]+)\s*\Z')
+OURS = Pattern(rb'restrict,command="[^\n]* (skein(?:-gate)?:[^\s]+)\s*\Z')
 
 
 def own_key(wire: Wire, place: Place, comment: str) -> Tuple[str, List[str]]:

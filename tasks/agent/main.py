@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import sys
 import time
 
 from . import failpoints
-from .adopt import adopt, give_back
-from .adoption import adoption
 from .children import inherit
-from .difference import difference
 from .fetch import fetch
 from .flip import after_flip, arm, confirm, flip, revert
-from .foresee import foresee
-from .growth import retain
-from .hold import break_hold, hold, let_go
 from .install import install, is_whole
-from .keys import admit_gate, authorize
-from .lend import lend
-from .mirror import look_at_mirror, make_mirror
-from .own import own
+from .lean import suppress
 from .place import FORMAT, Place
-from .policy import permit
-from .prepare import lacking, prepare, share
 from .probe import check, probe, status
 from .problem import Problem, explain
 from .prune import prune
@@ -36,7 +24,7 @@ from .wire import LEASE_S, Over, Wire
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import IO, Callable, Dict, Optional
+    from typing import IO, Any, Callable, Dict, Optional
 
     from .flip import Armed
     from .problem import Json
@@ -44,8 +32,29 @@ if TYPE_CHECKING:
     Verb = Callable[[Wire, Place, Json], Json]
     MirrorVerb = Callable[[Wire, Json], Json]
 
+
+def later(module: str, name: str) -> Callable[..., Any]:
+    """Return a verb of a module that is read when it is first asked for: a deploy needs few of them."""
+
+    def verb(*arguments: object) -> Any:
+        try:
+            found = getattr(__import__(module, globals(), None, [name], 1), name)
+        except Exception as error:  # a damaged file can raise anything
+            told = "the agent in .skein/agent on this host is damaged: remove that folder, then run again"
+            raise Problem("damaged-agent", told) from error
+        return found(*arguments)
+
+    return verb
+
+
 LOCK_WAIT = 4 / 3  # leases: the session before this one may have been cut off
-LOOKING: Dict[str, Verb] = {"probe": probe, "status": status, "check": check, "adoption": adoption, "foresee": foresee}
+LOOKING: Dict[str, Verb] = {
+    "probe": probe,
+    "status": status,
+    "check": check,
+    "adoption": later("adoption", "adoption"),
+    "foresee": later("foresee", "foresee"),
+}
 """What leaves nothing behind on the host, not even a lock."""
 
 WORKING: Dict[str, Verb] = {
@@ -61,22 +70,27 @@ WORKING: Dict[str, Verb] = {
 """What needs the host's lock, which the session then keeps; ``arm`` and ``flip`` do too."""
 
 
-SETTING_UP: Dict[str, Verb] = {"prepare": prepare, "share": share, "adopt": adopt, "give_back": give_back}
+SETTING_UP: Dict[str, Verb] = {
+    "prepare": later("prepare", "prepare"),
+    "share": later("prepare", "share"),
+    "adopt": later("adopt", "adopt"),
+    "give_back": later("adopt", "give_back"),
+}
 """What needs the lock as well, and is never done with a restricted key."""
 
 ON_MIRRORS: Dict[str, MirrorVerb] = {
-    "mirror": make_mirror,
-    "mirror_look": look_at_mirror,
-    "retain": retain,
-    "hold": hold,
-    "let_go": let_go,
-    "break_hold": break_hold,
-    "difference": difference,
-    "lend": lend,
+    "mirror": later("mirror", "make_mirror"),
+    "mirror_look": later("mirror", "look_at_mirror"),
+    "retain": later("growth", "retain"),
+    "hold": later("hold", "hold"),
+    "let_go": later("hold", "let_go"),
+    "break_hold": later("hold", "break_hold"),
+    "difference": later("difference", "difference"),
+    "lend": later("lend", "lend"),
 }
 """What is done to a repository that is named by its path, on a machine that is no target."""
 
-KEYS: Dict[str, MirrorVerb] = {"authorize": authorize, "admit_gate": admit_gate}
+KEYS: Dict[str, MirrorVerb] = {"authorize": later("keys", "authorize"), "admit_gate": later("keys", "admit_gate")}
 """What is written into the user's own authorized_keys."""
 
 
@@ -106,6 +120,8 @@ class Session:
     def serve(self, verb: str, request: Json) -> Json:
         """Do what a request asks; return what is to be answered."""
         if self.policy is not None:
+            from .policy import permit
+
             request = permit(self.policy, verb, request, {*LOOKING, *WORKING, "arm", "flip"})
         if verb in ("open", "own"):
             return self.open(request) if verb == "open" else self.own(request)
@@ -123,6 +139,8 @@ class Session:
         if verb not in WORKING and verb not in SETTING_UP and verb not in ("arm", "flip"):
             raise Problem("bad-request", "%r is no verb of this agent" % verb)
         if verb == "prepare":
+            from .prepare import lacking
+
             request = dict(request, lacked=lacking(place, self.digest), digest=self.digest)
         self.take_lock(place)
         if verb == "arm":
@@ -148,6 +166,8 @@ class Session:
 
         The session was opened without a place, for root must not run an agent that another user could have changed.
         """
+        from .own import own
+
         done = own(self.wire, request)
         if request.get("deploy_to") and self.place is None:
             self.place = Place(request["deploy_to"], request["link"], request["environment"])
@@ -178,7 +198,7 @@ class Session:
         """Wait until the lock is ours and sign it; raise Problem "locked" with the name of who holds it."""
         ends_at = time.monotonic() + self.wire.lease_s * LOCK_WAIT
         while True:
-            with contextlib.suppress(BlockingIOError):
+            with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             self.wire.check()
@@ -187,7 +207,7 @@ class Session:
                 told = "another deploy is at work on this host: %s"
                 raise Problem("locked", told % (lock.read(300).strip() or "unknown"))
             time.sleep(0.1)
-        with contextlib.suppress(OSError):  # a full disk must not stop a rollback
+        with suppress(OSError):  # a full disk must not stop a rollback
             lock.truncate(0)
             lock.write("%s since %s\n" % (self.who, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())))
             lock.flush()
@@ -212,9 +232,9 @@ def serve(digest: str, texts: Optional[Dict[str, str]], policy: Optional[Json] =
             wire.send(session.answer(request))
     except Over:
         pass
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         session.close()
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         if wire.over != "end of input":
             sys.stderr.write(wire.over + "\n")
         sys.stderr.flush()

@@ -11,14 +11,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
 import os
-import re
 import stat
-from functools import partial
 
+from .lean import dumps, loads, suppress
+from .names import is_id
 from .problem import Problem
 
 TYPE_CHECKING = False  # so that no host imports typing
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9]{4,9}-[0-9a-f]{7}\Z")
 BEFORE = "-0000-"  # in the id of what was adopted, and in no other: releases are numbered from 1
 FORMAT = 1
 BALLAST = (256 << 10, 256 << 10, 256 << 10, 256 << 10)  # a rollback needs a link, a draft of the state and its log
@@ -43,7 +40,7 @@ class Place:
         self.link = os.path.abspath(os.path.expanduser(link)) if link else os.path.join(self.root, "current")
         self.environment = environment
         name = ".%s.skein-" % os.path.basename(self.link)
-        self.laid = re.compile(re.escape(name) + r"[0-9]+\Z")  # links next to the real one, to take its place
+        self.laid = name  # and a number: links next to the real one, to take its place
         self.detour = name + "0"  # the one of them that the real one leads over for a moment: see ``adopt``
         self.releases = os.path.join(self.root, "releases")
         self.shared = os.path.join(self.root, "shared")
@@ -60,7 +57,7 @@ class Place:
 
     def release(self, identity: object) -> str:
         """Return the directory of a release; the id is checked, for it becomes part of a path."""
-        if not isinstance(identity, str) or not ID.match(identity):
+        if not isinstance(identity, str) or not is_id(identity):
             raise Problem("bad-request", "%r is no release id" % (identity,))
         return os.path.join(self.releases, identity)
 
@@ -100,7 +97,7 @@ class Place:
             names = [name[:-5] for name in os.listdir(self.manifests) if name.endswith(".json")]
         except FileNotFoundError:
             return {}
-        records = {name: self.adopted(name) for name in filter(ID.match, names)}
+        records = {name: self.adopted(name) for name in filter(is_id, names)}
         return {name: record for name, record in records.items() if record}
 
     def private(self, name: str) -> str:
@@ -167,7 +164,7 @@ class Place:
     def named(self, text: str) -> Optional[str]:
         """Return the id of the release that a link with this text stands for, None where it is no release's."""
         identity = os.path.basename(text)
-        if ID.match(identity) and text in (self.link_text(identity), self.release(identity)):
+        if is_id(identity) and text in (self.link_text(identity), self.release(identity)):
             return identity
         return next((each for each in self.adoptions() if self.link_text(each) == text), None)
 
@@ -179,7 +176,7 @@ class Place:
         ours = (self.releases, self.own, self.tmp, self.manifests, self.records, self.agents)
         for path in (self.root, self.shared, *ours):
             if not os.path.isdir(path):
-                self.spared(partial(os.makedirs, path, exist_ok=True))
+                self.spared(lambda: os.makedirs(path, exist_ok=True))  # noqa: B023 - called at once
         for path in ours:
             if not stat.S_ISDIR(os.lstat(path).st_mode):
                 raise Problem(
@@ -205,7 +202,7 @@ class Place:
     def drop_ballast(self) -> None:
         """Give back what was held for a rollback on a full disk; the next ``make`` lays it in again."""
         for number in range(len(BALLAST)):
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 os.unlink(os.path.join(self.ballast, str(number)))
 
     def spared(self, work: Callable[[], T]) -> T:
@@ -230,7 +227,7 @@ def sync(path: Union[str, bytes]) -> None:
 
 def replace(path: str, draft: str, content: bytes, mode: int) -> None:
     """Replace a file durably, by way of ``draft``: the old content or the new, whatever happens."""
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         os.unlink(draft)  # of a run that was killed; others are kept out by a lock
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
@@ -241,7 +238,7 @@ def replace(path: str, draft: str, content: bytes, mode: int) -> None:
             os.fsync(file.fileno())
         os.rename(draft, path)
     except BaseException:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.unlink(draft)
         raise
     sync(os.path.dirname(path))
@@ -249,14 +246,14 @@ def replace(path: str, draft: str, content: bytes, mode: int) -> None:
 
 def write_json(path: str, value: Json) -> None:
     """Replace a file by ``value``, durably."""
-    replace(path, "%s.%d.new" % (path, os.getpid()), json.dumps(value).encode("ascii"), 0o644)
+    replace(path, "%s.%d.new" % (path, os.getpid()), dumps(value).encode("ascii"), 0o644)
 
 
 def read_json(path: str, what: str) -> Optional[Json]:
     """Return the object in a file of ours, None where there is none; raise Problem where it is not of this format."""
     try:
         with open(path, encoding="utf-8") as file:
-            value = json.load(file)
+            value = loads(file.read())
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
 from itertools import islice
 
 from .fetch import URL, spread, talk
-from .place import ID, Place
+from .lean import suppress
+from .names import is_id
+from .place import Place
 from .problem import Problem, explain
 from .record import read_record
 from .repo import Repo, git_lacking, git_version
@@ -111,9 +112,9 @@ def drift(wire: Wire, place: Place, identity: str, most: int = 20) -> List[str]:
 def releases(place: Place) -> Dict[str, Json]:
     """Return {id: {"commit", "source_commit", "tree", "number"}} of the releases that stand here."""
     found = {}
-    with contextlib.suppress(OSError):
-        for name in filter(ID.match, os.listdir(place.releases)):
-            with contextlib.suppress(Problem):
+    with suppress(OSError):
+        for name in filter(is_id, os.listdir(place.releases)):
+            with suppress(Problem):
                 manifest = read_manifest(place, name)
                 if manifest:
                     found[name] = {key: manifest[key] for key in ("commit", "source_commit", "tree", "number")}
@@ -122,7 +123,7 @@ def releases(place: Place) -> Dict[str, Json]:
 
 def adopted(place: Place) -> Dict[str, str]:
     """Return {id: what it was} of the releases that were adopted and stand here; what cannot be read is a problem."""
-    with contextlib.suppress(OSError, Problem):
+    with suppress(OSError, Problem):
         return {name: record["what"] for name, record in place.adoptions().items() if place.stands(name)}
     return {}
 

@@ -5,13 +5,12 @@ The last one to go is kept as the spare, out of sight: see ``spare``.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from functools import partial
 
 from .failpoints import failpoint
 from .growth import tidy
 from .install import drop_agents
+from .lean import suppress
 from .place import BEFORE, Place
 from .problem import Problem
 from .repo import Repo
@@ -22,7 +21,7 @@ from .trees import remove
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Iterator, List, Optional
+    from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
     from .problem import Json
     from .wire import Wire
@@ -36,11 +35,12 @@ def prune(wire: Wire, place: Place, request: Json) -> Json:
     state = State(place)
     removed, stuck = doomed(place, state, request["keep"], place.current()), []
     lived = [identity for identity in removed if request["spare"] and live_until(state.history, identity)]
-    works = [partial(_retire, place, identity, is_spare=identity in lived[-1:]) for identity in removed]
-    for work in [*([] if request["spare"] else [partial(discard, place)]), *works]:
+    works: List[Tuple[Callable[..., None], Sequence[object]]] = [] if request["spare"] else [(discard, (place,))]
+    works += [(_retire, (place, identity, identity in lived[-1:])) for identity in removed]
+    for work, arguments in works:
         wire.check()
         try:
-            work()
+            work(*arguments)
         except OSError as error:
             stuck.append("%s: %s" % (error.filename, error.strerror))
     drop_agents(place)
@@ -62,7 +62,7 @@ def _retire(place: Place, identity: str, is_spare: bool) -> None:
         put(place, identity, grave)
         failpoint("agent.prune.spared")
         return
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         os.unlink(place.record(identity))
     failpoint("agent.prune.forgotten")
     remove(grave)  # last, for as long as the grave is there the next run knows that there is something to settle

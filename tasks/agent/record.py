@@ -6,11 +6,11 @@ A look is what changes with every change of a file; no program can set the time 
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import time
 
+from .lean import dumps, loads
 from .place import FORMAT, replace
 from .trees import DIRECTORY, wrong
 
@@ -104,7 +104,7 @@ class Record:
     def save(self, path: str) -> None:
         """Write it, durably."""
         links = {_text(name): _text(text) for name, text in self.links.items()}
-        header = json.dumps({"format": FORMAT, "tree": self.tree, "links": links}).encode("ascii")
+        header = dumps({"format": FORMAT, "tree": self.tree, "links": links}).encode("ascii")
         body = b"".join([b"%s\t%s\0" % (line, name) for name, line in self.lines.items()])
         replace(path, path + ".new", header + b"\n" + body, 0o644)
 
@@ -119,7 +119,7 @@ def read_record(path: str) -> Optional[Record]:
     try:
         with open(path, "rb") as file:
             header, _, body = file.read().partition(b"\n")
-        about = json.loads(header)
+        about = loads(header)
         if about["format"] != FORMAT:
             return None
         pairs = [line.split(b"\t", 1) for line in body.split(b"\0")[:-1]]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 
 from .children import run
+from .lean import suppress
+from .names import is_object_id, is_odd
 from .problem import Problem, os_text
 
 TYPE_CHECKING = False  # so that no host imports typing
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 OLDEST_GIT = (2, 25)
 NO_GIT = "git is not installed on this host: install git 2.25 or newer"
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
-OBJECT_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
-ODD = re.compile(rb"(?:\A|/)(?:\.{0,2}|\.git)(?:/|\Z)", re.IGNORECASE)  # no name that git itself would check out
 READY, VOUCHED = "skein-ready", "skein-git"
 VAGUE = "fatal: Could not read from remote repository."
 SSH = "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes -oConnectTimeout=10 -oServerAliveInterval=10"
@@ -129,7 +127,7 @@ class Repo:
         if lack:
             raise Problem(*lack)
         path = os.path.join(self.path, VOUCHED)
-        with contextlib.suppress(OSError), open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        with suppress(OSError), open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(_program())
 
     def is_sound(self, timeout_s: float) -> bool:
@@ -164,7 +162,7 @@ class Repo:
 
     def tree_of(self, commit: str) -> str:
         """Return the tree of a release commit that is here."""
-        if not OBJECT_ID.match(commit):
+        if not is_object_id(commit):
             raise Problem("bad-request", "malformed commit")
         return self.must("rev-parse", "--verify", "--end-of-options", commit + "^{tree}").decode("ascii").strip()
 
@@ -172,7 +170,7 @@ class Repo:
         """Return what a tree must hold where it differs from an older one: {path: (mode, object id), or None}."""
         if not old:
             return dict(self.entries(new))
-        if not OBJECT_ID.match(old) or not OBJECT_ID.match(new):
+        if not is_object_id(old) or not is_object_id(new):
             raise Problem("bad-request", "malformed tree")
         raw = self.must("diff-tree", "-r", "-z", "--no-renames", old, new).split(b"\0")[:-1]
         changes: Changes = {}
@@ -183,7 +181,7 @@ class Repo:
 
     def entries(self, tree: str) -> Entries:
         """Return what a tree must hold: {path: (mode, object id)}."""
-        if not OBJECT_ID.match(tree):
+        if not is_object_id(tree):
             raise Problem("bad-request", "malformed tree")
         listing = self.must("ls-tree", "-r", "-z", "--full-tree", tree, timeout_s=300)
         entries = {}
@@ -196,7 +194,7 @@ class Repo:
 
 def _mode(mode: bytes, path: bytes) -> bytes:
     """Return the mode as it is checked out; raise Problem for what is no file, and for a path that leads elsewhere."""
-    if ODD.search(path):
+    if is_odd(path):
         raise Problem("bad-tree", "%s is no path that a release may hold" % os_text(path))
     if mode == b"100664":
         return b"100644"  # git's early days; it checks out as the other
@@ -207,7 +205,7 @@ def _mode(mode: bytes, path: bytes) -> bytes:
 
 def last_line(errors: str) -> str:
     """Return the line that tells most of what git said: its first error, else its last line."""
-    lines = [line.strip() for line in re.split("[\r\n]", errors) if line.strip()]
+    lines = [line.strip() for line in errors.replace("\r", "\n").split("\n") if line.strip()]
     if VAGUE in lines[1:]:
         lines = lines[: lines.index(VAGUE)]  # ssh said before it what the matter is
     telling = [line for line in lines if line.startswith(("fatal:", "error:"))]
@@ -242,6 +240,8 @@ def git_lacking(version: Optional[str]) -> Optional[Tuple[str, str]]:
     """Return code and message where this host's git, by its version, lacks what Skein needs."""
     if version is None:
         return "no-git", NO_GIT
+    import re
+
     if tuple(int(number) for number in re.findall(r"\d+", version)[:2]) < OLDEST_GIT:
         return "old-git", "git %s is too old: install git 2.25 or newer" % version
     return None

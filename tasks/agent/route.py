@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import time
 
+from .lean import Pattern, suppress
 from .place import FORMAT, read_json, write_json
 from .problem import Problem
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from .problem import Json
 
-HOST = re.compile(r"(ssh|git|https)://(?:[^@/]*@)?(\[[^\]]+\]|[^:/]+)(?::([0-9]{1,5}))?(?:/|\Z)")
+HOST = Pattern(r"(ssh|git|https)://(?:[^@/]*@)?(\[[^\]]+\]|[^:/]+)(?::([0-9]{1,5}))?(?:/|\Z)")
 PORTS = {"ssh": 22, "git": 9418, "https": 443}
 NEVER = float("inf")
 PROBES = 3
@@ -24,9 +23,7 @@ REMEMBERED_S = 86400.0
 AVOIDED_S = 900.0  # a mirror that disappointed is asked last for so long, then measured and tried again
 SLOW_S, SLOW_RATE = 20.0, 16 << 10
 SAMPLE_S = 1.0
-RECEIVED = re.compile(
-    rb"(?:Receiving|Unpacking) objects: 100%[^\r\n]*done|Resolving deltas"
-)  # the rest is work of ours
+RECEIVED = Pattern(rb"(?:Receiving|Unpacking) objects: 100%[^\r\n]*done|Resolving deltas")  # the rest is work of ours
 
 
 def connect_time(url: str, timeout_s: float = 3.0) -> float:
@@ -117,7 +114,7 @@ class Route:
     def save(self) -> None:
         """Write what was learnt; a full disk must not stop a deploy."""
         if self._changed and not self._is_newer:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 write_json(self.path, {"format": FORMAT, "mirrors": self._known})
 
     def _is_avoided(self, url: str) -> bool:

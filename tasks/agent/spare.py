@@ -6,11 +6,11 @@ first: a directory without one is rubbish.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
-from .place import ID
+from .lean import suppress
+from .names import is_id
 from .problem import Problem, explain
 from .record import read_record
 from .trees import remove
@@ -54,7 +54,7 @@ def given_up(place: Place, work: Callable[[], Json]) -> Json:
         problem = explain(error) if isinstance(error, OSError) else error
         if problem.code != "disk-full" or not _names(place):
             raise
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         discard(place)
     return work()
 
@@ -70,7 +70,7 @@ def take(place: Place, draft: str, history: Sequence[Json], reuse_after: float) 
         until = live_until(history, name)
         if record is None or until is None or time.time() - until < reuse_after or is_used(path):
             continue
-        with contextlib.suppress(OSError):  # another user's
+        with suppress(OSError):  # another user's
             os.unlink(path + ".json")
             os.rename(path, draft)
             return record
@@ -90,7 +90,7 @@ def is_used(path: str) -> bool:
     """Tell whether a process works in a directory or has something of it open, as far as this user may look."""
     inside = os.path.realpath(path)
     for process in filter(str.isdigit, os.listdir(PROC)):
-        with contextlib.suppress(OSError):  # another user's, or it ended
+        with suppress(OSError):  # another user's, or it ended
             if any(link == inside or link.startswith(inside + "/") for link in _links(os.path.join(PROC, process))):
                 return True
     return False
@@ -100,13 +100,13 @@ def _links(folder: str) -> Iterator[str]:
     yield os.readlink(os.path.join(folder, "cwd"))
     yield os.readlink(os.path.join(folder, "root"))
     for name in os.listdir(os.path.join(folder, "fd")):
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             yield os.readlink(os.path.join(folder, "fd", name))
 
 
 def spares(place: Place) -> Sequence[str]:
     """Return the ids of what is kept: one, or none."""
-    return [name for name in _names(place) if ID.match(name)]
+    return [name for name in _names(place) if is_id(name)]
 
 
 def _names(place: Place) -> Sequence[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from .draft import Draft
 from .failpoints import failpoint
+from .lean import suppress
 from .place import FORMAT, Place, read_json, sync, write_json
 from .policy import RELEASES
 from .problem import Problem, os_text
@@ -79,7 +79,7 @@ def _make(wire: Wire, place: Place, repo: Repo, request: Json) -> Record:
         making.fill(request["timeout_s"])
         _publish(place, request, draft, making.record)
     except BaseException:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             remove(draft)
         raise
     return making.record
@@ -115,12 +115,12 @@ def _begin(wire: Wire, place: Place, repo: Repo, request: Json, draft: str) -> T
     if known:
         if request["full"]:
             known = known.becomes(known.tree, {path: known.entry(path) for path in known.lines}, known.links)
-        with contextlib.suppress(Problem, OSError):  # the objects of its tree may be gone, or others be at work in it
+        with suppress(Problem, OSError):  # the objects of its tree may be gone, or others be at work in it
             if known.holds(os.fsencode(spare), wire.check):
                 changes = repo.changes(known.tree, request["tree"])
                 os.rename(spare, draft)
                 return known, changes
-        with contextlib.suppress(OSError):  # the sweep tries again
+        with suppress(OSError):  # the sweep tries again
             remove(spare)
     os.mkdir(draft, 0o777)
     return Record("", {}, {}), repo.changes("", request["tree"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import stat
 import time
 
 from .gate import POLICY
-from .place import FORMAT, ID, Place, read_json, write_json
+from .lean import dumps, suppress
+from .names import DIGITS, consists_of, is_id
+from .place import FORMAT, Place, read_json, write_json
 from .problem import Problem
 from .trees import remove
 
@@ -137,16 +137,16 @@ def judged(history: Sequence[Json]) -> Tuple[Dict[str, int], Dict[str, int]]:
 
 def number_of(identity: object) -> int:
     """Return the number in a release's id, the higher the later it was made; -1 for what is none."""
-    return int(identity.split("-")[1]) if isinstance(identity, str) and ID.match(identity) else -1
+    return int(identity.split("-")[1]) if isinstance(identity, str) and is_id(identity) else -1
 
 
 def write_log(place: Place, record: Json) -> None:
     """Append a line to this host's own log, best effort: a full disk must not stop a rollback."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         if os.path.exists(place.log) and os.path.getsize(place.log) > LOG_MOST:
             os.rename(place.log, place.log + ".1")
         with open(place.log, "a", encoding="ascii") as file:
-            file.write(json.dumps(dict(record, format=FORMAT, logged_at=time.time())) + "\n")
+            file.write(dumps(dict(record, format=FORMAT, logged_at=time.time())) + "\n")
 
 
 def sweep(place: Place) -> None:
@@ -156,7 +156,7 @@ def sweep(place: Place) -> None:
     What cannot be removed stays until the next time: it must not keep a rollback from running.
     """
     for path in [*_private(place), *_unpaired(place), *_unused_links(place), *_exchanged(place), *stale(place.repo)]:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             remove(path)
 
 
@@ -177,7 +177,7 @@ def _unpaired(place: Place) -> Iterator[str]:
     for folder in (place.manifests, place.records):
         for name in _names(folder):
             identity = name[:-5]
-            if name.endswith(".json") and ID.match(identity) and _is_gone(place.where(identity)):
+            if name.endswith(".json") and is_id(identity) and _is_gone(place.where(identity)):
                 yield os.path.join(folder, name)
 
 
@@ -194,11 +194,13 @@ def _is_gone(path: str) -> bool:
 def _unused_links(place: Place) -> Iterator[str]:
     """Yield links next to the real one that no other program can have laid: by name, and by where they point."""
     folder, name = os.path.split(place.link)
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         name = os.readlink(place.link)
-    for each in filter(place.laid.match, _names(folder)):
+    for each in _names(folder):
+        if not each.startswith(place.laid) or not consists_of(each[len(place.laid) :], DIGITS):
+            continue
         path = os.path.join(folder, each)
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             if place.named(os.readlink(path)) and each != name:
                 yield path
 
@@ -207,7 +209,7 @@ def _exchanged(place: Place) -> Iterator[str]:
     """Yield links in ``releases`` that were to change places with a directory, or did: see ``adopt``."""
     for name in _names(place.releases):
         path = os.path.join(place.releases, name)
-        if (ID.match(name) or name == place.detour) and os.path.islink(path):
+        if (is_id(name) or name == place.detour) and os.path.islink(path):
             ours = (place.link,) if name == place.detour else (place.link_text(name), place.detour)
             if os.readlink(path) in ours:
                 yield path

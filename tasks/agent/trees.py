@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import stat
 from itertools import islice
 
+from .lean import digest, suppress
 from .problem import os_text
 
 TYPE_CHECKING = False  # so that no host imports typing
@@ -39,7 +38,7 @@ def remove(path: str) -> None:
         return
     folders = [path]
     for folder in folders:  # it grows on the way
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.chmod(folder, 0o700)
         with os.scandir(folder) as listing:
             for item in listing:
@@ -53,18 +52,18 @@ def remove(path: str) -> None:
 
 def blob_id(path: bytes, entry: os.stat_result, length: int) -> bytes:
     """Return git's object id of what stands at ``path``, in hexadecimal digits; ``length`` is that of an id."""
-    digest = hashlib.sha1() if length == 40 else hashlib.sha256()  # noqa: S324 - git's own naming of objects
+    total = digest("sha1" if length == 40 else "sha256", entry.st_size)
     if stat.S_ISLNK(entry.st_mode):
         text = os.readlink(path)
-        digest.update(b"blob %d\0" % len(text) + text)
-        return digest.hexdigest().encode()
-    digest.update(b"blob %d\0" % entry.st_size)
+        total.update(b"blob %d\0" % len(text) + text)
+        return total.hexdigest().encode()
+    total.update(b"blob %d\0" % entry.st_size)
     with open(path, "rb", buffering=0) as file:
         while True:
             data = file.read(CHUNK)
             if not data:
-                return digest.hexdigest().encode()
-            digest.update(data)
+                return total.hexdigest().encode()
+            total.update(data)
 
 
 def differences(

@@ -10,20 +10,22 @@ ends the process.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import select
-import signal
-import threading
 import time
-from queue import SimpleQueue
+from _queue import SimpleQueue  # as queue has it
+from _thread import allocate_lock, start_new_thread  # all that is needed of threading
+
+from .lean import digest, dumps, loads
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
+    import signal
     from typing import Iterator, Optional
 
     from .problem import Json
+else:
+    import _signal as signal  # what signal wraps in enums, which cost as much as the rest of the agent
 
 BEAT_S = 2.0
 LEASE_S = 15.0
@@ -47,7 +49,7 @@ class Wire:
         self.lease_s = LEASE_S
         self._requests: SimpleQueue[Optional[Json]] = SimpleQueue()
         self._due: Optional[Json] = None  # a request whose payload is still on its way
-        self._writing = threading.Lock()
+        self._writing = allocate_lock()
         self._heard = now()
 
     def start(self) -> None:
@@ -57,7 +59,7 @@ class Wire:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, lambda number, frame: self.finish("ended by signal %d" % number))
         for work in (self._listen, self._beat):
-            threading.Thread(target=work, daemon=True).start()
+            start_new_thread(work, ())
 
     def requests(self) -> Iterator[Json]:
         """Yield requests until the session is over."""
@@ -69,7 +71,7 @@ class Wire:
 
     def send(self, message: Json) -> None:
         """Send one line. It never blocks for longer than the session lasts, whatever the other end does or does not."""
-        line = json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
+        line = dumps(message).encode("ascii") + b"\n"
         with self._writing:
             poll = select.poll()
             poll.register(self.sink, select.POLLOUT)
@@ -149,13 +151,13 @@ class Wire:
         data = bytes(pending[:size])
         del pending[: size if due else size + 1]
         if due is None:
-            due = json.loads(data)
+            due = loads(data)
             if not isinstance(due, dict):
                 raise ValueError("no request")
             if "payload" in due:
                 self._due = due
                 return True
-        elif hashlib.sha256(data).hexdigest() != due["payload"]["sha256"]:
+        elif _sha256(data) != due["payload"]["sha256"]:
             raise ValueError("a damaged payload")
         else:
             due["with"]["payload"], self._due = data, None
@@ -167,6 +169,12 @@ class Wire:
         while not self.over:
             time.sleep(BEAT_S)
             self.send({"beat": 1})
+
+
+def _sha256(data: bytes) -> str:
+    total = digest("sha256", len(data))
+    total.update(data)
+    return total.hexdigest()
 
 
 def now() -> float:

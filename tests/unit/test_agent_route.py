@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from tasks.agent.fetch import REF, URL
+from tasks.agent.fetch import URL
+from tasks.agent.names import is_release_ref
 from tasks.agent.repo import git_lacking, is_disk_full, last_line
 from tasks.agent.route import NEVER, connect_time, nearest
 
@@ -74,7 +75,7 @@ def test_urls_of_mirrors_are_nothing_else(url: str) -> None:
     "ref", ["refs/heads/main", "refs/skein/releases/a/b/c", "refs/skein/releases/a/b\n", "refs/skein/releases/../b"]
 )
 def test_refs_of_releases_are_nothing_else(ref: str) -> None:
-    assert not REF.match(ref)
+    assert not is_release_ref(ref)
 
 
 @pytest.mark.parametrize(
