@@ -98,10 +98,8 @@ def messages(c: Context, options: Options) -> Iterator[None]:
     except SkeinError as error:
         raise _exit(options, error.exit_code, str(error)) from error
     except KeyboardInterrupt as error:
-        told = str(error) or "nothing visible was changed"
-        raise _exit(
-            options, INTERRUPTED, f"interrupted: {told}; run the same command again, or look with invoke status"
-        ) from error
+        told = str(error) or "backed out, nothing visible was changed"
+        raise _exit(options, INTERRUPTED, f"interrupted: {told}; then run the same command again") from error
 
 
 def exit_code_of(error: BaseException | None) -> int:

@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Self, TypeVar
@@ -77,7 +77,8 @@ class Desk:
 
     def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
         self._log.end(exit_code_of(error), error=str(error or ""))
-        self._open.close()
+        with suppress(KeyboardInterrupt):  # that ends the waiting for agents that tidy up, and hides no report
+            self._open.close()
 
     def deploy(self, ref: str | None, *, snapshot: bool) -> None:
         """Deploy, show the report, end with its exit code."""
@@ -203,7 +204,7 @@ class Desk:
             policy=policy(settings, options.fail_limit),
             now=lambda: datetime.now(UTC),
             elapsed=time.monotonic,
-            shield=Shield,
+            shield=partial(Shield, self.progress.say),
             failpoint=failpoint,
             nonce=secrets.token_hex(4),
             by=operator(),

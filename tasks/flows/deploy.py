@@ -31,7 +31,7 @@ def deploy(hands: Hands, work: Releasing) -> Report:
     files = _changes(work, probes, tree)  # before anything is visible: trouble with the source must not hide the report
     notes = [*work.notes, *warned(recording.chain, probes, release)]
     report = Rollout(hands, "deploy", release, probes, failures, recording, notes=notes).run()
-    return replace(recording.finish(report), files=files)
+    return replace(report, files=files)
 
 
 def _changes(work: Releasing, probes: Mapping[str, Probe], tree: str) -> dict[str, int]:

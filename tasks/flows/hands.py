@@ -51,6 +51,7 @@ class Shield(Protocol):
     """A stretch that Ctrl-C does not stop in the middle."""
 
     interrupted: bool
+    state: str  # what is said where it is stopped all the same
 
 
 class Waiting(Protocol):
@@ -69,6 +70,7 @@ class Book(Protocol):
     def break_hold(self) -> BrokenHold: ...  # noqa: D102
     def read(self) -> Chain: ...  # noqa: D102
     def append(self, chain: Chain, records: Sequence[Record]) -> Chain: ...  # noqa: D102
+    def spread_early(self, chain: Chain) -> None: ...  # noqa: D102
     def spread(self, chain: Chain) -> Mapping[str, RepositoryError]: ...  # noqa: D102
     def remembered(self) -> Waiting: ...  # noqa: D102
     def keep(self, records: Sequence[Record]) -> None: ...  # noqa: D102

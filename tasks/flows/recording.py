@@ -16,7 +16,7 @@ from ..core.history import Chain, Head, prove
 from ..core.ledger import Decided, Ended, Record, Result, folded, names_of
 from ..core.pricing import Carried
 from ..core.release import Adopted, Release
-from ..core.report import Outcome, Report
+from ..core.report import Outcome, Report, State
 from ..core.requests import Decision
 from ..core.text import printable
 from .entering import (
@@ -118,6 +118,7 @@ class Recording:
                 self.decided = self.chain.decisions[0]
         decided, head = self.decided, None
         if self.chain:
+            self.hands.book.spread_early(self.chain)
             head = {"head": self.chain.head, "number": self.chain.number}
         if decided is None:
             decided = self.decided = self._decision(self.begun, release, probes)
@@ -129,18 +130,18 @@ class Recording:
         decided = self.decided
         if decided is None:
             return report
+        notes: list[str] = []
+        chain = self.chain
         try:
-            if self.chain:
-                whole = append(
-                    self.hands, self.chain, lambda chain: [self._outcome(chain, decided, report)], freely=True
-                )
-                lagging = self.hands.book.spread(whole)
-                notes = [f"mirror {name} did not take the ledger: {error}" for name, error in lagging.items()]
+            if chain:
+                chain = append(self.hands, chain, lambda chain: [self._outcome(chain, decided, report)], freely=True)
             else:
                 notes = self._kept(self._outcome(self.begun, decided, report))
         except RepositoryError as error:
             notes = [f"what became of this is not in the ledger yet, and follows with the next run: {error}"]
             notes = self._kept(self._outcome(self.begun, decided, report)) or notes
+        lagging = self.hands.book.spread(chain) if chain else {}
+        notes += [f"mirror {name} did not take the ledger: {error}" for name, error in lagging.items()]
         return replace(report, notes=tuple(dict.fromkeys((*report.notes, *notes))))
 
     def settle(self, report: Report) -> Report:
@@ -192,12 +193,20 @@ class Recording:
             "decision": decided.decision,
             "exit_code": report.exit_code,
             "headline": printable(report.headline, REASON_MOST),
-            "undone": report.exit_code in NOTHING_CAME_OF_IT,
+            "undone": _came_to_nothing(report),
             "results": _results(report.outcomes),
             "carried": report.carried,
             "late": decided.late or decided.turn < chain.turn,
         }
         return Ended.model_validate({**entry(self.hands, chain.number + 1, decided.turn), **fields})
+
+
+def _came_to_nothing(report: Report) -> bool:
+    """Tell whether nothing of a decision is live anywhere by this run: also where Ctrl-C came before the flip."""
+    interrupted = report.exit_code == 130 and not any(
+        one.state in (State.LIVE, State.UNKNOWN) for one in report.outcomes
+    )
+    return report.exit_code in NOTHING_CAME_OF_IT or interrupted
 
 
 def next_turn(chain: Chain, probes: Mapping[str, Probe]) -> int:

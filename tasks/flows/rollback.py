@@ -28,7 +28,7 @@ def rollback(hands: Hands, to: str | None) -> Report:
         return refused(hands, "rollback", probes, failures, verdict)
     release, notes = choose(recording.chain, probes, wanted, hands.settings.environment)
     rollout = Rollout(hands, "rollback", release, probes, failures, recording, notes=[*recording.notes, *notes])
-    return recording.finish(rollout.run())
+    return rollout.run()
 
 
 def choose(

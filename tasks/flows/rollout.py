@@ -16,7 +16,7 @@ from ..core.report import Outcome, Report, State
 from ..core.requests import Decision, Request
 from ..transports import Load
 from .carrying import carried, predicted
-from .hands import Hands
+from .hands import Hands, Shield
 from .recording import Recording
 
 T = TypeVar("T")
@@ -34,6 +34,7 @@ class Rollout:
     failures: Failures
     recording: Recording
     notes: list[str] = field(default_factory=list)
+    shield: Shield | None = None
     skew_s: float | None = None
     carried: tuple[Carried, ...] = ()
     predicted_s: dict[str, float] = field(default_factory=dict)
@@ -51,14 +52,29 @@ class Rollout:
             locked = any(error.code == "locked" for error in self.failures.values())
             return self.report(4 if locked else 5, f"nothing changed: {verdict} before the flip")
         staged = [name for name in waiting if name not in self.failures]
-        decision = self.recording.decide(self.release, self.probes)
-        self.hands.failpoint("deploy.barrier")
-        with self.hands.shield() as shield:
-            report = self.go_live(staged, decision)
-        if shield.interrupted:
-            self.notes.append("interrupted after the flip had begun: it was carried through to the end")
-            return replace(report, exit_code=report.exit_code or 130, notes=tuple(self.notes))
-        return report
+        with self.hands.shield() as self.shield:
+            decision = self.recording.decide(self.release, self.probes)
+            self.hands.failpoint("deploy.barrier")
+            report = (
+                self.back_out() if self.shield.interrupted else self.carried_through(self.go_live(staged, decision))
+            )
+            return self.carried_through(self.recording.finish(report))
+
+    def back_out(self) -> Report:
+        """End between the decision and the flip."""
+        return self.report(130, "nothing changed: interrupted before the flip, and the decision taken back")
+
+    def carried_through(self, report: Report) -> Report:
+        """Say in a report, once, that Ctrl-C came after the flip had begun."""
+        if not self.shield or not self.shield.interrupted or report.exit_code == 130:
+            return report
+        told = "interrupted after the flip had begun: it was carried through to the end"
+        return replace(report, exit_code=report.exit_code or 130, notes=(*report.notes, told))
+
+    def at(self, state: str) -> None:
+        """Keep what a second Ctrl-C would say true."""
+        if self.shield:
+            self.shield.state = f"{state}; invoke status --env {self.hands.settings.environment} --live asks them"
 
     def stage(self, names: Iterable[str]) -> None:
         """Bring, unpack, check and arm on each host; nothing visible changes."""
@@ -96,7 +112,11 @@ class Rollout:
 
     def go_live(self, names: list[str], decision: Decision) -> Report:
         """Flip everywhere at once, run ``after_flip``, and either confirm or undo."""
+        self.at(f"in the middle of the flip: some targets may serve {self.release.id} already")
         self.flip(names, decision)
+        self.at(
+            f"after the flip: {fold(self.flipped)} may serve {self.release.id}, and what became of it is not recorded"
+        )
         verdict = self.verdict()
         if verdict and not self.flipped and not self.unknown:
             told = "; somebody else deployed meanwhile" if self.overtaken else ""
@@ -196,6 +216,8 @@ class Rollout:
         step = f"invoke status --env {environment} shows what is live; fab rollback --env {environment} goes one back"
         if exit_code in (4, 5, 12):
             step = "mend the targets named above, then run the same command again: it touches only those"
+        elif exit_code == 130:
+            step = "run the same command again: it goes on where this one ended"
         elif exit_code == 10:
             step = f"mend the cause, then deploy again; invoke status --env {environment} shows what is live"
         elif exit_code == 13:

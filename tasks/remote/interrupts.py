@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
 
 class Shield:
-    """While it is up, the first SIGINT or SIGTERM is noted in ``interrupted``; the second raises KeyboardInterrupt."""
+    """While it is up, the first SIGINT or SIGTERM is noted in ``interrupted``; the second raises KeyboardInterrupt.
 
-    def __init__(self) -> None:
+    ``state`` is what that says: the owner keeps it true wherever the run is. ``say`` tells that the first was heard.
+    """
+
+    def __init__(self, say: Callable[[str], None] = lambda line: None) -> None:
         self.interrupted = False
+        self.state = "nothing visible was changed"
+        self._say = say
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
@@ -27,5 +33,6 @@ class Shield:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.interrupted:
-            raise KeyboardInterrupt("stopped in the middle of the flip")
+            raise KeyboardInterrupt(f"stopped at once, {self.state}")
         self.interrupted = True
+        self._say("interrupted: what was begun is finished or taken back first; once more stops at once")

@@ -29,6 +29,8 @@ WAIT_FOR_HUB_S = 1.0
 """How long a mirror's copy waits for the hub's."""
 
 LOOK_EVERY_S = 1.0
+SPREAD_S = 60.0
+"""How long a mirror may take for a ledger: a thousand records are a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Book:
     ) -> None:
         self.environment, self._mirrors, self._open, self._memory = environment, mirrors, store, memory
         self._operator, self._anew = operator, anew
+        self._early: threading.Thread | None = None
         self._ref = f"refs/skein/ledger/{commits.check_environment(environment)}"
         self._hub_name = mirrors.names[0]
 
@@ -112,10 +115,23 @@ class Book:
         self._see(longer, anew=True)
         return longer
 
+    def spread_early(self, chain: Chain) -> None:
+        """Begin to bring the ledger to the other mirrors, and wait for none of them: they get it again at the end."""
+        _ = self._store  # which no two threads may open
+        self._early = threading.Thread(target=self._extend, args=(chain,), name="skein-spread", daemon=True)
+        self._early.start()
+
     def spread(self, chain: Chain) -> dict[str, RepositoryError]:
         """Bring the ledger to the other mirrors, side by side; return those that did not take it."""
+        if self._early:
+            self._early.join()
+        return self._extend(chain)
+
+    def _extend(self, chain: Chain) -> dict[str, RepositoryError]:
         others = self._mirrors.names[1:]
-        return self._mirrors.extend(others, self._store, self._ref, chain.head) if chain.head and others else {}
+        if not chain.head or not others:
+            return {}
+        return self._mirrors.extend(others, self._store, self._ref, chain.head, SPREAD_S)
 
     def remembered(self) -> Remembered:
         """Return what this operator remembers of the ledger."""

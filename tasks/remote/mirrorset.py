@@ -66,12 +66,14 @@ class MirrorSet:
             raise RepositoryError(f"mirror {name}{away}: {answer}")
         return answer
 
-    def extend(self, names: Iterable[str], store: Operators, ref: str, commit: str) -> dict[str, RepositoryError]:
+    def extend(
+        self, names: Iterable[str], store: Operators, ref: str, commit: str, deadline_s: float
+    ) -> dict[str, RepositoryError]:
         """Move a ref forward on mirrors side by side; return those that failed."""
 
         def extend(name: str) -> RepositoryError | None:
             try:
-                self.one(name).extend(store, ref, commit, self._deadline_s)
+                self.one(name).extend(store, ref, commit, deadline_s)
             except RepositoryError as error:
                 return error
             return None

@@ -145,10 +145,10 @@ class Repository:
             as_process=True,
             env=dict(given),
             pass_fds=pass_fds,
-            start_new_session=deadline_s is not None,
+            start_new_session=True,  # a terminal's Ctrl-C is ours to answer
         )
         process = cast("subprocess.Popen[bytes]", interrupted.proc)  # killed as soon as ``interrupted`` is let go of
-        with _ended(process, group=deadline_s is not None):
+        with _ended(process):
             data = stdin if isinstance(stdin, bytes) else None
             output, errors = _communicate(process, data, deadline_s, cancelled)
         return Outcome(process.returncode, output, errors.decode(errors="backslashreplace"))
@@ -182,13 +182,13 @@ def _without_leaks(inherited: Iterable[str], given: Iterable[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _ended(process: subprocess.Popen[bytes], *, group: bool) -> Iterator[None]:
-    """See to it that the process, and its group where it has one of its own, is gone at the end."""
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """See to it that the process and its group are gone at the end."""
     try:
         yield
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
-            (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
     finally:

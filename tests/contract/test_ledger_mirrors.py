@@ -21,8 +21,10 @@ from tasks.core.errors import LedgerError, OvertakenError, RepositoryError
 from tasks.core.history import Chain
 from tasks.core.ledger import Decided, Ended
 from tasks.remote.fleet import Fleet
+from tasks.remote.lab import wait_until
 from tasks.remote.ledger import Book
 from tasks.remote.memory import Memory
+from tasks.remote.mirrors import Mirror
 from tasks.remote.mirrorset import MirrorSet
 from tasks.remote.repository import Repository
 from tasks.remote.source import Source
@@ -179,6 +181,35 @@ def test_mirrors_get_the_whole_ledger_whatever_they_missed(operators: Operators)
     hidden.rename(operators.mirrors[1])
     assert book.spread(grown(book, ended(4, 2, 2))) == {}
     assert operators.head(0) == operators.head(1)
+
+
+def test_a_decision_is_on_its_way_to_the_mirrors_while_targets_flip(operators: Operators) -> None:
+    book = operators.book()
+    chain = grown(book, decided(1, 1, 1))
+    book.spread_early(chain)
+    wait_until(lambda: bool(operators.head(1)), "the other mirror has the decision", 30)
+    assert operators.head(1) == chain.head
+    assert book.spread(grown(book, ended(2, 1, 1))) == {}
+    assert operators.head(1) == operators.head(0)
+
+
+def test_a_mirror_that_hangs_keeps_no_flip_waiting_and_is_named_at_the_end(
+    operators: Operators, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, tried = threading.Event(), list[str]()
+
+    def hang(mirror: Mirror, *_: object) -> None:
+        tried.append(mirror.name)
+        assert go_on.wait(30)
+        raise RepositoryError("its disk is full")
+
+    book = operators.book()
+    chain = grown(book, decided(1, 1, 1))
+    monkeypatch.setattr(Mirror, "extend", hang)
+    book.spread_early(chain)
+    wait_until(lambda: bool(tried), "the mirror is asked", 30)
+    go_on.set()
+    assert [str(error) for error in book.spread(chain).values()] == ["its disk is full"]
 
 
 def test_a_hub_that_lost_records_is_noticed_by_who_saw_them_and_by_nobody_else(operators: Operators) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 from invariants import Manifest, assert_no_leftovers, assert_no_orphans, check_host
 from real_site import Site
 
-from tasks.remote.lab import Lab
+from tasks.remote.lab import Lab, wait_until
 from tasks.remote.lab.spaces import home
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -224,6 +225,27 @@ def small_fleet(
         operator.fab("setup")
     operator.wipe(operator.hosts)
     return operator, site
+
+
+def await_stopped(lab: Lab, machine: str) -> int:
+    """Wait until a python on the machine stands still at its failpoint; return its pid as seen from here."""
+    stopped: list[int] = []
+
+    def found() -> bool:
+        pids = [pid for pid, argv in lab.processes(machine) if "python3" in os.path.basename(argv[0])]
+        stopped[:] = filter(is_stopped, pids)
+        return bool(stopped)
+
+    wait_until(found, f"an agent on {machine} is paused", 60)
+    return stopped[0]
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process stands still."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
 
 
 def _table(header: str, values: Mapping[str, Any]) -> str:

@@ -6,11 +6,10 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from invariants import assert_no_leftovers, assert_no_orphans
-from lab_operator import Operator, Run, small_fleet
+from lab_operator import Operator, Run, await_stopped, is_stopped, small_fleet
 from real_site import build_site
 
 from tasks.remote.lab import Lab, wait_until
@@ -25,26 +24,6 @@ def lab(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Twelve targets, one of them with a disk that can be filled."""
     with Lab(tmp_path_factory.mktemp("lab"), small_disk={FULL: "300M"}) as machines:
         yield machines
-
-
-def await_stopped(lab: Lab, machine: str) -> int:
-    """Wait until a python on the machine stands still at its failpoint; return its pid as seen from here."""
-    stopped: list[int] = []
-
-    def found() -> bool:
-        pids = [pid for pid, argv in lab.processes(machine) if "python3" in os.path.basename(argv[0])]
-        stopped[:] = [pid for pid in pids if _state(pid) == "T"]
-        return bool(stopped)
-
-    wait_until(found, f"an agent on {machine} is paused", 60)
-    return stopped[0]
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
 
 
 def test_three_broken_hosts_of_twelve_are_named_and_the_others_go_live(lab: Lab) -> None:
@@ -140,7 +119,7 @@ def test_a_deployer_that_slept_changes_nothing_after_another_has_deployed(lab: L
     site.change({"index.html": b"late\n"})
     site.git("branch", "late")
     sleeper = operator.start("deploy", "--json", "--ref", "late", env=DEPLOYER_PAUSES)
-    wait_until(lambda: _state(sleeper.pid) == "T", "the deployer sleeps before its flip", 60)
+    wait_until(lambda: is_stopped(sleeper.pid), "the deployer sleeps before its flip", 60)
     site.change({"index.html": b"quick\n"})
     quick = operator.deploy("--wait", "30")
     os.kill(sleeper.pid, signal.SIGCONT)
@@ -170,20 +149,3 @@ def test_a_host_that_is_cut_off_while_it_stages_is_named_and_its_agent_goes(lab:
     contents = {"old": site.files_at(site.commits[0]), "new": site.files_at(site.commits[1])}
     assert list(operator.assert_serves(contents).values()) == ["new", "new", "old"]
     assert operator.deploy().states["web-03"] == "live"
-
-
-def test_an_interrupted_deploy_changes_nothing_visible_and_its_agents_go(lab: Lab) -> None:
-    operator, site = small_fleet(lab)
-    first = operator.deploy().release
-    site.change({"index.html": b"second\n"})
-    deployer = operator.start("deploy", "--json", env=AGENT_PAUSES)
-    agent = await_stopped(lab, "web-03")
-    os.kill(deployer.pid, signal.SIGINT)
-    run = operator.finish(deployer, timeout=60)
-    assert run.code == 130
-    assert "interrupted" in run.said
-    os.kill(agent, signal.SIGCONT)
-    assert_no_orphans(lab, operator.hosts)
-    assert set(operator.live().values()) == {first}
-    operator.assert_serves(site.files_at(site.commits[0]))
-    assert set(operator.deploy().states.values()) == {"live"}

@@ -31,6 +31,8 @@ class FakeBook:
     meanwhile: list[Callable[[], None]] = field(default_factory=list)
     lagging: dict[str, RepositoryError] = field(default_factory=dict)
     spreads: int = 0
+    spread_to: int = 0
+    early: list[int] = field(default_factory=list)
     waited_s: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     on_mirror: dict[str, str] = field(default_factory=dict)
@@ -66,8 +68,12 @@ class FakeBook:
         self.records += records
         return self.chain
 
+    def spread_early(self, chain: Chain) -> None:
+        self.early.append(chain.number)
+
     def spread(self, chain: Chain) -> Mapping[str, RepositoryError]:
         self.spreads += 1
+        self.spread_to = chain.number
         return self.lagging
 
     def remembered(self) -> SimpleNamespace:

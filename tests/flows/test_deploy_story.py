@@ -183,12 +183,15 @@ def test_ctrl_c_while_staging_ends_the_run_with_nothing_flipped() -> None:
     assert world.shown == [made(2).id] * 3
 
 
-def test_ctrl_c_during_the_flip_lets_it_finish_and_ends_with_130() -> None:
+@pytest.mark.parametrize("at", ["flip", "after_flip", "deploy.confirm", "confirm", "prune"])
+def test_ctrl_c_from_the_flip_on_lets_it_finish_and_ends_with_130(at: str) -> None:
     world = World()
-    world.interrupted = True
+    world.interrupt(at)
     report = world.deploy()
     assert (report.exit_code, world.shown) == (130, [report.release] * 3)
     assert world.fleet.verbs == VERBS
+    assert world.book.chain.unfinished is None
+    assert world.book.chain.desired.release == report.release  # type: ignore[union-attr]
     assert any("interrupted" in note for note in report.notes)
     assert report.headline == f"{report.release}: live on all 3 targets"
 
@@ -197,3 +200,30 @@ def test_a_release_is_dated_by_the_clock_it_was_given() -> None:
     release = World().deploy().release
     assert release is not None
     assert release.startswith(f"{BEGAN:%Y}0102T")
+
+
+def test_ctrl_c_between_decision_and_flip_takes_the_decision_back() -> None:
+    world = World()
+    before = world.shown
+    world.interrupt("deploy.barrier")
+    report = world.deploy()
+    assert (report.exit_code, world.shown, set(states(report).values())) == (130, before, {"untouched"})
+    assert "flip" not in world.fleet.verbs
+    assert "nothing changed: interrupted before the flip" in report.headline
+    assert "run the same command again" in report.next_step
+    decision = world.book.chain.decisions[0]
+    assert (world.book.chain.is_undone(decision), world.book.chain.unfinished) == (True, None)
+    world.new_run()
+    again = world.deploy()
+    assert (again.exit_code, again.release, world.shown) == (0, report.release, [report.release] * 3)
+
+
+def test_what_a_second_ctrl_c_would_say_is_true_at_every_step() -> None:
+    world, said = World(), dict[str, str]()
+    world.fleet.on_ask = lambda verb: said.__setitem__(verb, world.shield.state)
+    release = world.deploy().release
+    assert said["stage"] == ""
+    assert said["flip"].startswith(
+        f"in the middle of the flip: some targets may serve {release} already; invoke status"
+    )
+    assert said["confirm"].startswith(f"after the flip: web-[1-3] may serve {release}, and what became of it is not")

@@ -211,6 +211,20 @@ def test_an_outcome_that_can_be_kept_nowhere_does_not_hide_the_report() -> None:
     assert not any("follows with the next run" in note for note in report.notes)
 
 
+def test_mirrors_have_a_decision_though_the_hub_is_lost_while_targets_flip() -> None:
+    world = World()
+
+    def lose(verb: str) -> None:
+        world.book.down = verb == "flip" or world.book.down
+
+    world.fleet.on_ask = lose
+    report = world.deploy()
+    assert report.exit_code == 0
+    assert any(note.startswith("what became of this is not in the ledger yet") for note in report.notes)
+    assert world.book.early == [1]  # before the flip, and again at the end, waited for
+    assert world.book.spread_to == 1
+
+
 def test_a_mirror_that_did_not_take_the_ledger_is_named() -> None:
     world = World()
     world.book.lagging = {"mirror-2": RepositoryError("its disk is full")}

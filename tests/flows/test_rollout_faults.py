@@ -198,7 +198,7 @@ def test_confirm_that_was_lost_is_settled_by_the_next_run() -> None:
 
 def test_ctrl_c_does_not_hide_that_targets_failed() -> None:
     world = World(fail_limit=1)
-    world.interrupted = True
+    world.interrupt("flip")
     world.targets[0].faults["flip"] = refused()
     report = world.deploy()
     assert (report.exit_code, states(report)["web-1"]) == (12, "failed")

@@ -202,7 +202,9 @@ class World:
         self.fleet = FakeFleet(self.targets)
         self.source, self.progress, self.passed = FakeSource(), FakeProgress(), list[str]()
         self.mirrors = FakeMirrors(self.source)
-        self.interrupted, self.elapsed_s, self.nonce = False, 0.0, "n0"
+        self.shield = SimpleNamespace(interrupted=False, state="")
+        self.interrupt_at = ""
+        self.elapsed_s, self.nonce = 0.0, "n0"
         self.reason = "because"
         self.transport: Transport = GitTransport(self.settings.mirrors, "deploy", 900.0)
         self.book, self.config, self.wait_s, self.new_hosts, self.lost_records = FakeBook(), "c0ffee", 0.0, False, False
@@ -249,7 +251,7 @@ class World:
             now=lambda: BEGAN + timedelta(days=1),
             elapsed=self._tick,
             shield=self._shield,
-            failpoint=self.passed.append,
+            failpoint=self._pass,
             nonce=self.nonce,
             by="ann@laptop",
             book=self.book,
@@ -266,6 +268,8 @@ class World:
             target.lose()
             target.faults.clear()
         self.fleet.asked.clear()
+        self.interrupt("")
+        self.shield.interrupted = False
         self.book.end()
         self.nonce += "+"
 
@@ -278,8 +282,21 @@ class World:
         self.elapsed_s += 1.0
         return self.elapsed_s
 
+    def interrupt(self, at: str) -> None:
+        """Let Ctrl-C be typed when a verb is asked or a failpoint passed."""
+        self.interrupt_at = at
+        self.fleet.on_ask = self._interrupt
+
+    def _interrupt(self, at: str) -> None:
+        if at == self.interrupt_at:
+            self.shield.interrupted = True
+
+    def _pass(self, name: str) -> None:
+        self.passed.append(name)
+        self._interrupt(name)
+
     def _shield(self) -> AbstractContextManager[SimpleNamespace]:
-        return nullcontext(SimpleNamespace(interrupted=self.interrupted))
+        return nullcontext(self.shield)
 
     @staticmethod
     def _settings(groups: Mapping[str, str], *, after_flip: bool) -> Settings:
