@@ -27,6 +27,16 @@ Content = bytes | Link
 """What a path of a release holds; a link is its text in a tuple."""
 
 
+POLICY: dict[str, Any] = {
+    "deploy_to": "/srv/app",
+    "link": None,
+    "environment": "prod",
+    "after_flip": ["reload", "it"],
+    "mirrors": ["ssh://deploy@mirror-1/srv/git/www.git"],
+}
+"""What set-up writes down that a restricted key may do."""
+
+
 def git(*words: str, data: bytes = b"", cwd: Path | None = None) -> str:
     """Run git and return what it prints."""
     done = subprocess.run(["git", *words], input=data, cwd=cwd, env=GIT, check=True, capture_output=True)

@@ -17,10 +17,32 @@ from typing import TYPE_CHECKING, Any
 from tasks.remote import bundle
 
 if TYPE_CHECKING:
-    from agent_host import Host, Made
+    from agent_host import Content, Host, Made
 
 ENVIRONMENT = "prod"
 DEADLINE_S = 20.0
+
+
+def staging(
+    made: Made,
+    dirs: tuple[str, ...] = (),
+    files: tuple[str, ...] = (),
+    reuse_after: int | None = 0,
+    full: bool = False,
+) -> dict[str, object]:
+    """Return what a deployer asks for when a release is to be unpacked."""
+    return {
+        "id": made.id,
+        "number": made.number,
+        "commit": made.commit,
+        "source_commit": made.commit,
+        "tree": made.tree,
+        "linked_dirs": list(dirs),
+        "linked_files": list(files),
+        "reuse_after": reuse_after,
+        "full": full,
+        "timeout_s": 20,
+    }
 
 
 class Refused(Exception):  # noqa: N818 - the protocol's word
@@ -117,19 +139,14 @@ class Agent:
         """Fetch and unpack, in the spare where there is one."""
         if fetch:
             self.fetch(made)
-        return self.ask(
-            "stage",
-            id=made.id,
-            number=made.number,
-            commit=made.commit,
-            source_commit=made.commit,
-            tree=made.tree,
-            linked_dirs=list(dirs),
-            linked_files=list(files),
-            reuse_after=reuse_after,
-            full=full,
-            timeout_s=20,
-        )
+        return self.ask("stage", **staging(made, dirs, files, reuse_after, full))
+
+    def armed(self, files: Mapping[bytes, Content]) -> Made:
+        """Stage and arm a release of these files, the host's first."""
+        made = self.host.release(files)
+        self.stage(made)
+        self.ask("arm", id=made.id)
+        return made
 
     def go(self, made: Made, turn: int, **changed: object) -> int:
         """Send the flip and do not wait."""

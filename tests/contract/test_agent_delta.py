@@ -20,11 +20,6 @@ ONE: dict[bytes, Content] = {b"index.html": b"one", b"dir/file": b"file" * 999, 
 TWO: dict[bytes, Content] = {b"index.html": b"two", b"dir/file": b"file" * 999, b"new": ("dir/file",)}
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
-
-
 def pack(host: Host, made: Made, base: Made | None) -> bytes:
     """Make the thin pack as the deployer does."""
     wanted = f"--shallow {made.commit}\n{made.commit}\n" + (

@@ -16,11 +16,6 @@ ONE: dict[bytes, Content] = {b"index.html": b"one", b"dir/file": b"file"}
 TWO: dict[bytes, Content] = {b"index.html": b"two", b"dir/file": b"file"}
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
-
-
 def _made(path: Path) -> Path:
     path.mkdir()
     return path

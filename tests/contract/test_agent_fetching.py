@@ -15,11 +15,6 @@ ONE: dict[bytes, Content] = {b"index.html": b"one", b"dir/file": b"file"}
 TWO: dict[bytes, Content] = {b"index.html": b"two", b"dir/file": b"file"}
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
-
-
 @pytest.mark.parametrize(
     "url",
     ["ext::sh -c false", "--upload-pack=false", "http://127.0.0.1/x", "relative/path", "file:///a b"],

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 from agent_host import Agent, Host, Made, Refused, git, tree_of
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
 
 
 def ahead(agent: Agent, made: Made, *, base: Made | None = None, keep: int = 1, **more: Any) -> dict[str, Any]:

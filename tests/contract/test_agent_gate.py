@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_host import Agent, Content, Host, Made, Refused, git
+from agent_host import POLICY, Agent, Content, Host, Made, Refused, git
 
 from tasks.agent import gate
 from tasks.agent.policy import permit
@@ -20,13 +20,6 @@ from tasks.agent.problem import Problem
 from tasks.remote import bundle
 
 ONE: dict[bytes, Content] = {b"index.html": b"one"}
-POLICY: dict[str, Any] = {
-    "deploy_to": "/srv/app",
-    "link": None,
-    "environment": "prod",
-    "after_flip": ["reload", "it"],
-    "mirrors": ["ssh://deploy@mirror-1/srv/git/www.git"],
-}
 
 
 def policy_of(host: Host) -> dict[str, Any]:
@@ -40,11 +33,6 @@ def prepare(host: Host, policy: dict[str, Any] | None) -> list[str]:
         changed: list[str] = agent.ask("prepare", comment=None, pins=[], policy=policy)["changed"]
         agent.leave()
     return changed
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
 
 
 Gate = Callable[[str, bytes], "subprocess.CompletedProcess[bytes]"]

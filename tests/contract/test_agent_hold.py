@@ -15,11 +15,6 @@ from tasks.agent.wire import Wire
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> str:
     make_mirror(Wire(), {"path": str(tmp_path / "hub.git"), "app": "www"})
     return str(tmp_path / "hub.git")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_host import Agent, Host, Refused, tree_of
+from agent_host import POLICY, Agent, Host, Refused, tree_of
 
 from tasks.agent import keys
 from tasks.agent.problem import Problem
@@ -27,18 +27,6 @@ STRANGERS = (
     b'restrict,command="x" ssh-ed25519 AAAAy skein:other:prod:web-1\n'
     b"  ssh-ed25519 AAAAz skein:www:prod:web-9"
 )
-POLICY: dict[str, Any] = {
-    "deploy_to": "/srv/app",
-    "link": None,
-    "environment": "prod",
-    "after_flip": ["reload", "it"],
-    "mirrors": ["ssh://deploy@mirror-1/srv/git/www.git"],
-}
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
 
 
 @pytest.fixture

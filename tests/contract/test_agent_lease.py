@@ -8,23 +8,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from agent_host import Agent, Content, Host, Made, Refused, elapse, until
+from agent_host import Content, Host, Refused, elapse, until
 
 ONE: dict[bytes, Content] = {b"index.html": b"one", b"bin/run": b"#!/bin/sh\n", b"to": ("index.html",)}
 LEASE_S = 0.8
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
-
-
-def armed(agent: Agent) -> Made:
-    """Stage and arm the host's first release."""
-    made = agent.host.release(ONE)
-    agent.stage(made)
-    agent.ask("arm", id=made.id)
-    return made
 
 
 @pytest.mark.parametrize("noise", [b"hello\n", b"\n", b"[1]\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"])
@@ -65,7 +52,7 @@ def test_beats_keep_a_quiet_session_alive_and_silence_ends_it(host: Host) -> Non
 
 def test_an_agent_that_was_frozen_does_nothing_with_a_flip_that_waited_for_it(host: Host) -> None:
     with host.session(lease_s=LEASE_S) as agent:
-        one = armed(agent)
+        one = agent.armed(ONE)
         agent.stop()
         agent.go(one, 1)
         elapse(2 * LEASE_S, lambda: agent.send(b'{"beat":1}\n'))
@@ -80,7 +67,7 @@ def test_an_agent_that_was_frozen_does_nothing_with_a_flip_that_waited_for_it(ho
 
 def test_an_agent_frozen_inside_the_flip_does_not_finish_it_after_its_lease(host: Host) -> None:
     with host.session(lease_s=LEASE_S, failpoint="agent.flip.before:1:pause") as agent:
-        one = armed(agent)
+        one = agent.armed(ONE)
         agent.go(one, 1)
         until(lambda: (host.own / "state.json").exists())
         elapse(2 * LEASE_S, lambda: agent.send(b'{"beat":1}\n'))
@@ -94,7 +81,7 @@ def test_an_agent_frozen_inside_the_flip_does_not_finish_it_after_its_lease(host
 
 def test_the_end_of_input_sweeps_and_lets_go(host: Host) -> None:
     with host.session() as agent:
-        armed(agent)
+        agent.armed(ONE)
         (host.own / "tmp" / "private").mkdir()
         assert host.leftovers()
         assert agent.leave() == 0
@@ -105,7 +92,7 @@ def test_the_end_of_input_sweeps_and_lets_go(host: Host) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_signals_end_the_session_tidily_however_many_come(host: Host, number: int) -> None:
     with host.session() as agent:
-        armed(agent)
+        agent.armed(ONE)
         for _ in range(5):
             os.kill(agent.pid, number)
         assert agent.wait() == 0

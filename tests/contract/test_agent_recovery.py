@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from agent_host import Agent, Content, Host, Made, Refused, elapse, until
+from agent_session import staging
 
 AGENT = Path(__file__).resolve().parents[2] / "tasks" / "agent"
 FOUND = {
@@ -38,11 +39,6 @@ FREEZING = (
 ZERO: dict[bytes, Content] = {b"index.html": b"zero"}
 ONE: dict[bytes, Content] = {b"index.html": b"one", b"a/b": b"b"}
 TWO: dict[bytes, Content] = {b"index.html": b"two", b"c/d": b"d"}
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
 
 
 def run(agent: Agent, made: Made, turn: int, *, revert: bool = False, reuse_after: int | None = 0) -> str:
@@ -133,19 +129,7 @@ def _until_frozen(agent: Agent, made: Made) -> None:
     """Send everything at once, keep the lease, and return when the agent stands still."""
     mirrors = [{"name": "hub", "url": f"file://{agent.host.mirror}", "rank": 0}]
     agent.order("fetch", commit=made.commit, ref=made.ref, mirrors=mirrors, timeout_s=20)
-    agent.order(
-        "stage",
-        id=made.id,
-        number=made.number,
-        commit=made.commit,
-        source_commit=made.commit,
-        tree=made.tree,
-        linked_dirs=[],
-        linked_files=[],
-        reuse_after=0,
-        full=False,
-        timeout_s=20,
-    )
+    agent.order("stage", **staging(made))
     agent.order("arm", id=made.id)
     agent.go(made, 5)
     agent.order("confirm", decision="d5")

@@ -8,23 +8,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from agent_host import Agent, Content, Host, Made, Refused, tree_of
+from agent_host import Content, Host, Refused, tree_of
 
 ONE: dict[bytes, Content] = {b"index.html": b"one", b"bin/run": b"#!/bin/sh\n", b"to": ("index.html",)}
 TWO: dict[bytes, Content] = {b"index.html": b"two", b"new/deep/file": b"new", b"to": ("nowhere",)}
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
-
-
-def armed(agent: Agent) -> Made:
-    """Stage and arm the host's first release."""
-    made = agent.host.release(ONE)
-    agent.stage(made)
-    agent.ask("arm", id=made.id)
-    return made
 
 
 def test_a_first_deploy_makes_the_release_live_and_remembers_it(host: Host) -> None:
@@ -134,7 +121,7 @@ def test_a_flip_of_what_was_not_armed_is_refused(host: Host) -> None:
 
 def test_asking_again_for_the_same_flip_is_answered_and_not_repeated(host: Host) -> None:
     with host.session() as agent:
-        one = armed(agent)
+        one = agent.armed(ONE)
         agent.flip(one, 1)
         before = host.link.lstat().st_ino
         agent.flip(one, 1, expect=None)
@@ -163,7 +150,7 @@ def test_a_revert_puts_back_what_was_live_and_spends_the_decision(host: Host) ->
 
 def test_a_revert_of_the_first_deploy_leaves_no_link(host: Host) -> None:
     with host.session() as agent:
-        agent.flip(armed(agent), 1)
+        agent.flip(agent.armed(ONE), 1)
         assert agent.ask("revert", decision="d1")["current"] is None
     assert not os.path.lexists(host.link)
 
@@ -257,7 +244,7 @@ def test_what_is_no_request_is_answered_and_the_session_goes_on(host: Host) -> N
 
 def test_after_flip_runs_in_the_release_and_a_daemon_of_it_does_not_hold_the_lock(host: Host) -> None:
     with host.session() as agent:
-        agent.flip(armed(agent), 1)
+        agent.flip(agent.armed(ONE), 1)
         agent.ask("after_flip", command=["sh", "-c", "cat index.html; sleep 20 & echo $! >../../pid"], timeout_s=5)
         with pytest.raises(Refused, match="ended with 3: no luck"):
             agent.ask("after_flip", command=["sh", "-c", "echo no luck; exit 3"], timeout_s=5)

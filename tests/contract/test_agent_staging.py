@@ -36,11 +36,6 @@ HOSTILE: dict[bytes, Content] = {
 }
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
-
-
 def test_hostile_names_links_and_attributes_are_carried_exactly(host: Host) -> None:
     made = host.release(HOSTILE)
     host.deploy(made, 1)

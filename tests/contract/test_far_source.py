@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from test_mirrors import WHEN, Sshd, change, git, open_source
+from own_sshd import Sshd
+from test_mirrors import WHEN, change, git, open_source
 
 from tasks.agent.mirror import make_mirror
 from tasks.agent.wire import Wire

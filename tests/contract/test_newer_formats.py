@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from agent_host import Content, Host, Made, Refused, git, tree_of
-from test_mirrors import Sshd  # the sshd of a test's own
+from own_sshd import Sshd
 
 from tasks.agent.growth import retain
 from tasks.agent.mirror import look_at_mirror, make_mirror
@@ -98,13 +98,6 @@ def test_a_newer_memory_of_mirrors_is_not_used_and_stays(host: Host) -> None:
         assert agent.fetch(host.release(TWO), "ssh://127.0.0.1:1/x", f"file://{host.mirror}")["from"] == "m1"
         agent.leave()
     assert path.read_text() == '{"format": 2, "mirrors": []}'
-
-
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    server = Sshd(tmp_path_factory.mktemp("sshd"))
-    yield server
-    server.stop()
 
 
 @pytest.fixture
