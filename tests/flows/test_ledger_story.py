@@ -336,17 +336,8 @@ def test_a_rollback_goes_on_though_the_ledger_lost_records() -> None:
 
 def test_the_next_run_writes_what_became_of_a_decision_whose_run_was_killed() -> None:
     world = World()
-
-    def die(verb: str) -> None:
-        if verb == "confirm":
-            raise SystemExit
-
-    world.fleet.on_ask = die
-    with pytest.raises(SystemExit):
-        world.deploy()
+    world.deploy_killed_at("confirm")
     assert kinds(world) == ["deploy"]
-    world.fleet.on_ask = lambda verb: None
-    world.new_run()
     assert world.deploy().headline.startswith("nothing to do")
     assert kinds(world) == ["deploy", "outcome"]
     assert world.book.chain.unfinished is None

@@ -34,29 +34,15 @@ def test_a_look_asks_every_target_once_and_keeps_those_that_could_serve() -> Non
 
 def test_a_look_settles_what_a_killed_run_left_and_nothing_else() -> None:
     world = World()
-    leave_unconfirmed(world)
+    world.deploy_killed_at("flip", arrived=1)
     probes, _ = look(world.hands())
     assert (world.fleet.got("settle"), world.targets[0].pending) == (["web-1"], None)
     assert probes["web-1"].stack[-1] == world.targets[0].current
 
 
-def leave_unconfirmed(world: World) -> None:
-    """Let a run die after its flips were sent, of which only the first arrived."""
-
-    def die(verb: str) -> None:
-        if verb == "flip" and world.fleet.requests("flip"):
-            raise SystemExit
-
-    world.fleet.on_ask = die
-    with pytest.raises(SystemExit):
-        world.deploy()
-    world.fleet.on_ask = lambda verb: None
-    world.new_run()
-
-
 def test_status_wants_what_a_killed_run_was_making_live() -> None:
     world = World()
-    leave_unconfirmed(world)
+    world.deploy_killed_at("flip", arrived=1)
     found = status(world.hands())
     assert (found.desired, list(troubles(found))) == (world.targets[0].current, ["web-2", "web-3"])
     assert world.fleet.verbs == ["status"]
@@ -64,7 +50,7 @@ def test_status_wants_what_a_killed_run_was_making_live() -> None:
 
 def test_a_deploy_after_a_killed_one_finishes_it_with_the_same_release() -> None:
     world = World()
-    leave_unconfirmed(world)
+    world.deploy_killed_at("flip", arrived=1)
     begun = world.targets[0].current
     report = world.deploy()
     assert (report.exit_code, world.shown) == (0, [begun] * 3)

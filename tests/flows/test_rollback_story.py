@@ -135,16 +135,7 @@ def test_a_target_whose_flip_came_to_nothing_does_not_decide_what_was_live_befor
 
 def test_a_flip_that_nobody_confirmed_counts_as_live() -> None:
     world = World(live=2)
-
-    def die(verb: str) -> None:
-        if verb == "confirm":
-            raise SystemExit
-
-    world.fleet.on_ask = die
-    with pytest.raises(SystemExit):
-        world.deploy()
-    world.fleet.on_ask = lambda verb: None
-    world.new_run()
+    world.deploy_killed_at("confirm")
     assert world.rollback().exit_code == 0
     assert world.shown == ids(2, 2, 2)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import pytest
 from fake_book import FakeBook
 from fake_fleet import FakeFleet, FakeHost
 
@@ -272,6 +273,19 @@ class World:
         self.shield.interrupted = False
         self.book.end()
         self.nonce += "+"
+
+    def deploy_killed_at(self, verb: str, arrived: int = 0) -> None:
+        """Let a deploy be killed when it asks for ``verb`` and so many had got that; what comes next is another run."""
+
+        def die(asked: str) -> None:
+            if asked == verb and len(self.fleet.requests(verb)) >= arrived:
+                raise SystemExit
+
+        self.fleet.on_ask = die
+        with pytest.raises(SystemExit):
+            self.deploy()
+        self.fleet.on_ask = lambda verb: None
+        self.new_run()
 
     @property
     def shown(self) -> list[str | None]:
