@@ -12,7 +12,7 @@ import time
 
 from .lean import dumps, loads
 from .place import FORMAT, replace
-from .trees import DIRECTORY, wrong
+from .trees import DIRECTORY, as_bytes, as_text, wrong
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Record:
 
     def save(self, path: str) -> None:
         """Write it, durably."""
-        links = {_text(name): _text(text) for name, text in self.links.items()}
+        links = {as_text(name): as_text(text) for name, text in self.links.items()}
         header = dumps({"format": FORMAT, "tree": self.tree, "links": links}).encode("ascii")
         body = b"".join([b"%s\t%s\0" % (line, name) for name, line in self.lines.items()])
         replace(path, path + ".new", header + b"\n" + body, 0o644)
@@ -123,16 +123,8 @@ def read_record(path: str) -> Optional[Record]:
         if about["format"] != FORMAT:
             return None
         pairs = [line.split(b"\t", 1) for line in body.split(b"\0")[:-1]]
-        links = {_bytes(name): _bytes(text) for name, text in about["links"].items()}
+        links = {as_bytes(name): as_bytes(text) for name, text in about["links"].items()}
         record = Record(str(about["tree"]), {name: line for line, name in pairs}, links)
         return record if all(line.count(b" ") in (1, 6) for line in record.lines.values()) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")

@@ -14,7 +14,7 @@ from .record import Record, read_record
 from .repo import Repo
 from .spare import spares, take
 from .state import State
-from .trees import differences, parents, remove
+from .trees import as_bytes, as_text, differences, parents, remove
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def verify(wire: Wire, place: Place, request: Json) -> Json:
     if manifest is None or not place.stands(identity):
         raise Problem("missing", "release %s is not on this host" % identity)
     entries = Repo(wire, place.repo).entries(manifest["tree"])
-    links = {_bytes(path): _bytes(text) for path, text in manifest["links"].items()}
+    links = {as_bytes(path): as_bytes(text) for path, text in manifest["links"].items()}
     found = differences(os.fsencode(place.release(identity)), entries, links, check=wire.check)
     if found:
         raise Problem("damaged", "release %s differs from what was released: %s" % (identity, "; ".join(found[:5])))
@@ -194,15 +194,7 @@ def refuse_lacking(place: Place, directories: Sequence[str], files: Sequence[str
 def _linked_path(name: str) -> bytes:
     if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
         raise Problem("bad-request", "%r is no relative path of a linked directory or file" % name)
-    return _bytes(name)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
+    return as_bytes(name)
 
 
 def _refuse_nested(links: Links) -> None:
@@ -224,7 +216,7 @@ def _publish(place: Place, request: Json, draft: str, record: Record) -> None:
         "source_commit": request["source_commit"],
         "tree": request["tree"],
         "files": len(record.lines),
-        "links": {_text(path): _text(text) for path, text in record.links.items()},
+        "links": {as_text(path): as_text(text) for path, text in record.links.items()},
     }
     write_json(place.manifest(identity), manifest)
     record.save(place.record(identity))

@@ -25,6 +25,16 @@ LINK = b"120000"
 MODES = {b"100644": 0o644, b"100755": 0o755}
 
 
+def as_text(path: bytes) -> str:
+    """Return a path as text that ``as_bytes`` turns back, whatever bytes it has."""
+    return path.decode("utf-8", "surrogateescape")
+
+
+def as_bytes(text: str) -> bytes:
+    """Return the path that a text stands for."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def parents(path: bytes) -> List[bytes]:
     """Return the directories above a path, the uppermost first."""
     parts = path.split(b"/")
