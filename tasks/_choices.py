@@ -9,13 +9,16 @@ from .core.config import Settings
 from .core.errors import RepositoryError, UsageError
 from .core.hosts import Host
 from .core.policy import FailPolicy, read_limit
-from .core.pricing import GIT, INLINE
+from .core.pricing import GIT, INLINE, SWARM
 from .core.release import Release
+from .flows.hands import Hands
+from .flows.swarming import Crew, Swarming
 from .remote.source import Source
 from .transports import Transport
 from .transports.auto import AutoTransport
 from .transports.git import GitTransport
 from .transports.inline import LARGE, SMALL, InlineTransport
+from .transports.swarm import SwarmTransport
 
 AUTO = "auto"
 
@@ -24,8 +27,10 @@ def choose(asked: str | None, settings: Settings, hosts: Sequence[Host], source:
     """Return the transport for ``hosts`` that was asked for, or configured; raise UsageError where there is none."""
     kind = asked or settings.transport.kind
     timeout_s, width = settings.targets.stage_timeout, settings.ssh.connections
-    if kind not in (AUTO, INLINE, GIT):
-        raise UsageError(f"--transport {kind!r}: auto, inline and git are what there is")
+    if kind not in (AUTO, INLINE, GIT, SWARM):
+        raise UsageError(f"--transport {kind!r}: auto, inline, git and swarm are what there is")
+    if kind == SWARM and not settings.transport.swarm.enabled:
+        raise UsageError("--transport swarm: it opens a port on every host: transport.swarm must have enabled = true")
     most = SMALL if kind == AUTO and settings.source.host else LARGE  # what is made elsewhere must come here first
 
     @cache
@@ -51,8 +56,23 @@ def choose(asked: str | None, settings: Settings, hosts: Sequence[Host], source:
 
     git = GitTransport(settings.mirrors, settings.ssh.user, timeout_s, hosts, width, weigh)
     inline = InlineTransport(git, make, most, is_whole=most == LARGE)
-    found: dict[str, Transport] = {GIT: git, INLINE: inline, AUTO: AutoTransport(inline)}
+    swarm = SwarmTransport(inline)
+    auto = AutoTransport(inline, {SWARM: swarm} if is_swarm_allowed(settings) else {})
+    found: dict[str, Transport] = {GIT: git, INLINE: inline, SWARM: swarm, AUTO: auto}
     return found[kind]
+
+
+def is_swarm_allowed(settings: Settings) -> bool:
+    """Tell whether hosts may carry releases among themselves, from a source that is this machine."""
+    return settings.transport.swarm.enabled and settings.source.host is None
+
+
+def swarming(hands: Hands, crew: Crew) -> Swarming | None:
+    """Return the swarms of a deploy, where its transport may choose one."""
+    transport = hands.transport
+    found = transport.others.get(SWARM) if isinstance(transport, AutoTransport) else transport
+    is_it = isinstance(found, SwarmTransport) and is_swarm_allowed(hands.settings)
+    return Swarming(hands, found, crew) if is_it and isinstance(found, SwarmTransport) else None
 
 
 def policy(settings: Settings, asked: str | None) -> FailPolicy:

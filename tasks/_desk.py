@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 from invoke.exceptions import Exit
 
 from . import _show
-from ._choices import choose, policy
+from ._choices import choose, policy, swarming
 from ._cli import Asked, Options, exit_code_of, state_folder
 from ._here import cache_folder, operator, read_settings
 from ._setting_up import Logins, pinned
@@ -38,6 +38,7 @@ from .flows.releasing import Releasing
 from .flows.rollback import rollback
 from .flows.status import status
 from .remote.book import open_book
+from .remote.crew import LocalCrew
 from .remote.failpoints import arm, failpoint
 from .remote.fleet import Fleet
 from .remote.interrupts import Shield
@@ -187,7 +188,10 @@ class Desk:
     def _releasing(self, ref: str | None, *, snapshot: bool) -> Releasing:
         if ref is not None and snapshot:
             raise UsageError("--ref and --snapshot exclude each other: a snapshot is what is on disk")
-        return Releasing(self._hands(), self._source, self._mirrors, ref, snapshot)
+        hands = self._hands()
+        crew = LocalCrew(self.settings, self._mirror_fleet, self._connector, cache_folder() / "swarm")
+        swarm = swarming(hands, self._open.enter_context(crew))
+        return Releasing(hands, self._source, self._mirrors, ref, snapshot, swarm=swarm)
 
     def _exit(self, code: int) -> None:
         if code:

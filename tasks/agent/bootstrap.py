@@ -57,9 +57,13 @@ class Finder:
     def create_module(self, spec: "ModuleSpec") -> None:
         """Let Python make the module."""
 
+    def get_source(self, name: str) -> str:
+        """Return a module's text."""
+        return self.texts.get(name[6:] or "__init__", "")
+
     def exec_module(self, module: "ModuleType") -> None:
         """Run the module's text."""
-        text = self.texts.get(module.__name__[6:] or "__init__", "")
+        text = self.get_source(module.__name__)
         exec(compile(text, "<skein %s>" % module.__name__, "exec"), module.__dict__)  # noqa: S102 - that is what it is for
 
 

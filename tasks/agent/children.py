@@ -12,7 +12,7 @@ from .problem import Problem
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
     import signal
-    from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+    from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
     from .wire import Wire
 
@@ -45,15 +45,15 @@ def run(
     stall_s: Optional[float] = None,
     foreign: bool = False,
     watch: Optional[Callable[[int, bytes], None]] = None,
-    stdin: bytes = b"",
+    stdin: Union[bytes, str] = b"",
 ) -> Tuple[int, bytes, str]:
     """Run a program and return (exit status, standard output, tail of standard error).
 
     ``stall_s`` is how long it may print nothing at all. Past a deadline its whole process group is killed and Problem
     "timeout" or "stalled" raised. A ``foreign`` program is an operator's: only the end of its output is kept, and the
     lock is not handed to it, for it may leave a daemon behind. ``watch`` is shown the process and the end of its
-    standard error every now and then, and may give the program up by raising. Raises FileNotFoundError where there is
-    no such program.
+    standard error every now and then, and may give the program up by raising. ``stdin`` is what it reads, or the path
+    of a file that it reads. Raises FileNotFoundError where there is no such program.
     """
     wire.check()
     variables = os.environ if environment is None else environment
@@ -75,7 +75,9 @@ class Child:
     Started with posix_spawn(3): to import subprocess takes a host longer than most of what it is asked for.
     """
 
-    def __init__(self, words: Sequence[str], variables: Mapping[str, str], stdin: bytes, hold: bool) -> None:
+    def __init__(
+        self, words: Sequence[str], variables: Mapping[str, str], stdin: Union[bytes, str], hold: bool
+    ) -> None:
         self.status: Optional[int] = None
         source = _readable(stdin) if stdin else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self.output, out = os.pipe()
@@ -125,8 +127,10 @@ class Child:
         os.close(self.errors)
 
 
-def _readable(data: bytes) -> int:
-    """Return a descriptor that reads ``data``: a file in memory, for a pipe could block."""
+def _readable(data: Union[bytes, str]) -> int:
+    """Return a descriptor that reads ``data``: the file of that path, or one in memory, for a pipe could block."""
+    if isinstance(data, str):
+        return os.open(data, os.O_RDONLY)
     descriptor = os.memfd_create("skein")
     with open(descriptor, "wb", closefd=False) as file:
         file.write(data)

@@ -12,7 +12,7 @@ from .repo import last_line
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Dict, Optional
+    from typing import Dict, Optional, Union
 
     from .problem import Json
     from .repo import Repo
@@ -22,7 +22,9 @@ APPLY_S = 600.0
 
 
 def apply(repo: Repo, request: Json, there: Dict[str, str]) -> Optional[str]:
-    """Bring the release commit from ``request["payload"]``; return None, or why the mirrors must be asked instead.
+    """Bring the release commit from ``request["payload"]``, bytes or the path of a file that holds them.
+
+    Return None, or why the mirrors must be asked instead.
 
     ``request["base"]`` is the ref of the release that the pack builds on, ``base_commit`` what it must stand for, and
     ``there`` what it stands for; an empty one: the pack is whole. The pack carries the new commit without its history,
@@ -33,11 +35,8 @@ def apply(repo: Repo, request: Json, there: Dict[str, str]) -> Optional[str]:
     base, commit, pack = request["base"], request["commit"], request["payload"]
     if base and there.get(base) != request["base_commit"]:
         return "the release that the delta builds on is not here"
-    few = int.from_bytes(pack[8:12], "big") <= LOOSE_MOST
-    words = ("unpack-objects", "-q") if few else ("index-pack", "--stdin", "--fix-thin")
-    timeout_s = BRIEF_S if few else APPLY_S
     try:
-        repo.must(*words, stdin=pack, timeout_s=timeout_s)
+        unpack(repo, pack)
         failpoint("agent.delta.unpacked")
         _end_history_at(repo, commit)
         repo.must("update-ref", "--no-deref", request["ref"], commit)
@@ -46,6 +45,20 @@ def apply(repo: Repo, request: Json, there: Dict[str, str]) -> Optional[str]:
             raise
         return last_line(str(problem))
     return None
+
+
+def unpack(repo: Repo, pack: Union[bytes, str], *strictly: str) -> None:
+    """Take a pack, or a file that holds one, into a repository that has what it builds on; raise Problem."""
+    few = int.from_bytes(_head(pack)[8:12], "big") <= LOOSE_MOST
+    words = ("unpack-objects", "-q") if few else ("index-pack", "--stdin", "--fix-thin")
+    repo.must(*words, *strictly, stdin=pack, timeout_s=BRIEF_S if few else APPLY_S)
+
+
+def _head(pack: Union[bytes, str]) -> bytes:
+    if isinstance(pack, bytes):
+        return pack
+    with open(pack, "rb") as file:
+        return file.read(12)
 
 
 def _end_history_at(repo: Repo, commit: str) -> None:

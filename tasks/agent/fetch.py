@@ -26,19 +26,20 @@ if TYPE_CHECKING:
 
 URL = Pattern(r"(?:/|file://|git://|ssh://|https://)[^\x00-\x20\x7f]+\Z")
 STALL_S = 30.0
-INLINE = "inline"
+INLINE, SWARM = "inline", "swarm"
 RETRIES, RETRY_S, SPREAD_MOST_S = 5, 1.0, 60.0
 REFUSED = Pattern("(?im)^(?:kex|ssh)_exchange_identification: .*(?:closed|reset)|^Connection (?:closed|reset) by ")
 SPOKEN = Pattern(r"(?m)^(?:remote: |Receiving objects|Unpacking objects)")
 
 
 def fetch(wire: Wire, place: Place, request: Json) -> Json:
-    """Bring one release commit from the delta that came along, or from the first mirror of the list that can give it.
+    """Bring one release commit from the delta that came along, or that a swarm brings, or else from a mirror.
 
     ``request["mirrors"]`` lists ``{"name", "url", "rank"}``; within a rank the nearest by connect time goes first, and
     one that disappointed of late goes last. A random share of ``request["spread_s"]`` is waited for first. Returns
-    {"from": name, or None where it was here already, "skipped": [{"mirror", "reason"}, …]}. Where there is no
-    repository, or a damaged one, the release is fetched whole into a new one, which takes its place when it has it.
+    {"from": name, or None where it was here already, "skipped": [{"mirror", "reason"}, …]}, and "swarm_s", how long a
+    swarm took, where that brought it. Where there is no repository, or a damaged one, the release is fetched whole into
+    a new one, which takes its place when it has it.
     """
     bases = [request["base_commit"]] if request.get("base") else []
     refs = [request["ref"], *([request["base"]] if bases else [])]
@@ -65,7 +66,8 @@ def fetch(wire: Wire, place: Place, request: Json) -> Json:
         os.rename(anew.path, place.repo)
         sync(place.own)
         repo.vouch()
-    return {"from": name, "skipped": skipped}
+    answer = {"from": name, "skipped": skipped}
+    return dict(answer, swarm_s=request["swarm_s"]) if name == SWARM else answer
 
 
 def standing(repo: Repo, refs: List[str], request: Json) -> Optional[Dict[str, str]]:
@@ -140,13 +142,28 @@ def pause(wire: Wire, most_s: float) -> None:
 def _bring(repo: Repo, request: Json, route: Route, there: Dict[str, str]) -> Tuple[Optional[str], List[Json]]:
     """Return who gave the release, the delta or a mirror, or None; and those that were passed over."""
     skipped: List[Json] = []
-    if request.get("payload"):
-        trouble = apply(repo, request, there)
+    if request.get("payload") or request.get("swarm"):
+        carrier = SWARM if request.get("swarm") else INLINE
+        trouble = _gathered(repo.wire, request) or apply(repo, request, there)
         if trouble is None:
-            return INLINE, []
-        skipped.append({"mirror": INLINE, "reason": trouble})
+            return carrier, []
+        skipped.append({"mirror": carrier, "reason": trouble})
     name, passed_over = _from_mirrors(repo, request, route)
     return name, skipped + passed_over
+
+
+def _gathered(wire: Wire, request: Json) -> Optional[str]:
+    """Wait for what the swarm brings, which then is the request's payload; return None, or why it does not come."""
+    if not request.get("swarm") or request.get("payload"):
+        return None
+    from .swarm import gather
+
+    try:
+        request["payload"], request["swarm_s"] = gather(wire, request["swarm"])
+    except (Problem, OSError) as problem:
+        request["swarm"] = None  # nothing more will come
+        return str(problem)
+    return None
 
 
 def _from_mirrors(repo: Repo, request: Json, route: Route) -> Tuple[Optional[str], List[Json]]:

@@ -70,11 +70,12 @@ WORKING: Dict[str, Verb] = {
 """What needs the host's lock, which the session then keeps; ``arm`` and ``flip`` do too."""
 
 
-SETTING_UP: Dict[str, Verb] = {
+UNRESTRICTED: Dict[str, Verb] = {
     "prepare": later("prepare", "prepare"),
     "share": later("prepare", "share"),
     "adopt": later("adopt", "adopt"),
     "give_back": later("adopt", "give_back"),
+    "swarm_join": later("swarm", "join"),
 }
 """What needs the lock as well, and is never done with a restricted key."""
 
@@ -87,8 +88,12 @@ ON_MIRRORS: Dict[str, MirrorVerb] = {
     "break_hold": later("hold", "break_hold"),
     "difference": later("difference", "difference"),
     "lend": later("lend", "lend"),
+    "swarm_meet": later("swarm", "meet"),
+    "swarm_go": later("swarm", "go"),
+    "swarm_leave": later("swarm", "leave"),
+    "swarm_take": later("swarm_mirror", "take"),
 }
-"""What is done to a repository that is named by its path, on a machine that is no target."""
+"""What is done to a repository that is named by its path, on a machine that is no target, or to this session's peer."""
 
 KEYS: Dict[str, MirrorVerb] = {"authorize": later("keys", "authorize"), "admit_gate": later("keys", "admit_gate")}
 """What is written into the user's own authorized_keys."""
@@ -136,7 +141,7 @@ class Session:
 
     def work(self, place: Place, verb: str, request: Json) -> Json:
         """Do what needs the host's lock."""
-        if verb not in WORKING and verb not in SETTING_UP and verb not in ("arm", "flip"):
+        if verb not in WORKING and verb not in UNRESTRICTED and verb not in ("arm", "flip"):
             raise Problem("bad-request", "%r is no verb of this agent" % verb)
         if verb == "prepare":
             from .prepare import lacking
@@ -149,7 +154,7 @@ class Session:
             return {}
         if verb == "flip":
             return flip(self.wire, place, self.armed, request)
-        work = SETTING_UP.get(verb) or WORKING[verb]
+        work = UNRESTRICTED.get(verb) or WORKING[verb]
         return given_up(place, lambda: work(self.wire, place, request))
 
     def open(self, request: Json) -> Json:

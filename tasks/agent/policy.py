@@ -31,7 +31,7 @@ def permit(policy: Json, verb: str, request: Json, verbs: Container[str]) -> Jso
         wrong = ["after_flip"] if request["command"] != policy["after_flip"] else []
     else:
         wrong = [each["url"] for each in request.get("mirrors", ()) if each["url"] not in policy["mirrors"]]
-        wrong += ["payload"] if "payload" in request else []
+        wrong += [name for name in ("payload", "swarm") if name in request]
         own = RELEASES % policy["environment"]
         wrong += ["ref"] if not request.get("ref", own).startswith(own) else []
         wrong += [name for name in RULES if name in request and request[name] != policy[name]]

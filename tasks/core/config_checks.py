@@ -29,6 +29,7 @@ def problems_across(raw: Raw) -> Iterator[str]:
     yield from _hosts(raw)
     yield from _linked(raw)
     yield from _link(raw)
+    yield from _swarm(raw)
 
 
 def _mirrors(raw: Raw) -> Iterator[str]:
@@ -124,6 +125,12 @@ def _link(raw: Raw) -> Iterator[str]:
     for own in OWN:
         if f"{link}/".startswith(f"{folder}/{own}/"):
             yield f"targets.link: {link!r} lies inside {folder}/{own}, which is Skein's own"
+
+
+def _swarm(raw: Raw) -> Iterator[str]:
+    transport = _table(raw.get("transport"))
+    if transport.get("kind") == "swarm" and _table(transport.get("swarm")).get("enabled") is not True:
+        yield "transport.kind: swarm opens a port on every host: allow that with swarm = { enabled = true }"
 
 
 def _names(pattern: str) -> Iterator[str]:

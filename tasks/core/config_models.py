@@ -30,15 +30,9 @@ def _check_one(entry: HostEntry) -> HostEntry:
 
 
 def _check_kind(kind: str) -> str:
-    if kind not in ("auto", "inline", "git"):
-        raise ValueError(f"{kind} is not supported yet: use auto, inline or git")
+    if kind not in ("auto", "inline", "git", "swarm"):
+        raise ValueError(f"{kind} is not supported yet: use auto, inline, git or swarm")
     return kind
-
-
-def _check_swarm(enabled: bool) -> bool:
-    if enabled:
-        raise ValueError("swarm is not supported yet: leave it false")
-    return enabled
 
 
 Label = Annotated[str, AfterValidator(values.check_label)]
@@ -194,7 +188,7 @@ class TargetsConfig(Table):
 class SwarmConfig(Table):
     """Private torrents between the hosts; off unless enabled."""
 
-    enabled: Annotated[bool, AfterValidator(_check_swarm)] = False
+    enabled: bool = False
     port: Port = 6881
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from .release import ID, OBJECT_ID, Release
 
 Identity = Annotated[str, StringConstraints(pattern=f"^(?:{ID.pattern})$")]
 ObjectId = Annotated[str, StringConstraints(pattern=f"^(?:{OBJECT_ID.pattern})$")]
 Text = Annotated[str, StringConstraints(max_length=4000)]
+Address = Annotated[str, AfterValidator(lambda text: str(ip_address(text)))]
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Seconds = Annotated[float, Field(ge=0, lt=1 << 31, allow_inf_nan=False)]
 Moment = Annotated[float, Field(ge=0, lt=1 << 37, allow_inf_nan=False)]
 """Seconds since 1970, by the host's own clock; what lies beyond the year 6300 is no clock's."""
 
@@ -102,6 +105,7 @@ class Staged(Fact):
 
     source: Text | None = Field(default=None, alias="from")
     skipped: tuple[Skipped, ...] = ()
+    swarm_s: Seconds | None = None  # since the swarm's go until all had come, where it brought it
     made: bool
     files: Count
     took: Mapping[str, tuple[float, float]] = {}  # by verb, when it was asked and answered, by one clock of ours
@@ -187,6 +191,20 @@ class BrokenHold(Fact):
     who: Text
     since: Text
     why: Text
+
+
+class Joined(Fact):
+    """Where a host's part in a swarm listens; without an address, that by which the host is reached."""
+
+    port: Annotated[int, Field(ge=1, le=65535)]
+    address: Address | None = None
+
+
+class Moved(Fact):
+    """The bytes that a host's part in a swarm moved."""
+
+    sent: Count
+    received: Count
 
 
 class Difference(Fact):

@@ -59,17 +59,20 @@ def fetch(
     timeout_s: float,
     spread_s: float = 0.0,
     delta: Delta | None = None,
+    swarm: str | None = None,
 ) -> Request:
     """Ask for the release commit to be brought from ``delta``, or else from the first mirror that can give it.
 
-    The target first waits a random share of ``spread_s``, so that a mirror's sshd is not overrun.
+    The target first waits a random share of ``spread_s``, so that a mirror's sshd is not overrun. The delta rides on
+    the session, or comes by the ``swarm`` of that name, which the target has joined.
     """
     listed = [{"name": mirror.name, "url": mirror.url, "rank": mirror.rank} for mirror in mirrors]
     fields = {"commit": release.commit, "ref": release.ref, "mirrors": listed, "timeout_s": timeout_s}
     fields |= {"spread_s": spread_s} if spread_s else {}
     fields |= {"base": delta.base, "base_commit": delta.base_commit} if delta else {}
-    seconds = timeout_s * max(1, len(mirrors)) + spread_s + QUICK_S
-    return Request("fetch", fields, seconds, delta.pack if delta else b"")
+    fields |= {"swarm": {"name": swarm, "timeout_s": timeout_s}} if swarm else {}
+    seconds = timeout_s * max(1, len(mirrors)) + spread_s + QUICK_S + (timeout_s if swarm else 0.0)
+    return Request("fetch", fields, seconds, delta.pack if delta and not swarm else b"")
 
 
 def adoption(linked_dirs: Sequence[str], linked_files: Sequence[str], *, undo: bool) -> Request:

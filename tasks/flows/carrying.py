@@ -24,7 +24,8 @@ def predicted(loads: Mapping[str, Load], rates: Rates) -> dict[str, float]:
 def carried(staged: Mapping[str, Staged], loads: Mapping[str, Load]) -> tuple[Carried, ...]:
     """Return what each carrier brought, and the seconds from the first request to the last answer.
 
-    A target that fell back to a mirror counts for ``git``; one that had the release already, for none.
+    A swarm's targets began together, before they were asked for what came. A target that fell back to a mirror counts
+    for ``git``; one that had the release already, for none.
     """
     found: dict[str, list[tuple[int, float, float]]] = {}
     for name, answer in staged.items():
@@ -32,7 +33,8 @@ def carried(staged: Mapping[str, Staged], loads: Mapping[str, Load]) -> tuple[Ca
         moments = [moment for verb, each in answer.took.items() if verb not in AFTERWARDS for moment in each]
         if answer.source and load and load.bytes is not None and moments:
             by = answer.source if answer.source in (INLINE, SWARM) else GIT
-            found.setdefault(by, []).append((load.bytes, min(moments), max(moments)))
+            took = (min(moments), max(moments)) if answer.swarm_s is None else (0.0, answer.swarm_s)
+            found.setdefault(by, []).append((load.bytes, *took))
     return tuple(
         Carried(
             by=by,

@@ -26,11 +26,13 @@ def deploy(hands: Hands, work: Releasing) -> Report:
         return refused(hands, "deploy", probes, failures, verdict)
     if not failures and work.is_served(commit, tree, probes):
         return recording.settle(_nothing_to_do(hands, probes))
-    release = work.release(commit, tree, probes)
+    release = work.release(commit, tree, probes, recording.measured)
     hands.failpoint("deploy.released")
     files = _changes(work, probes, tree)  # before anything is visible: trouble with the source must not hide the report
     notes = [*work.notes, *warned(recording.chain, probes, release)]
     report = Rollout(hands, "deploy", release, probes, failures, recording, notes=notes).run()
+    if work.swarm:
+        report = replace(report, notes=(*report.notes, *work.swarm.end()))
     return replace(report, files=files)
 
 

@@ -12,6 +12,7 @@ from ..core.facts import Difference, Present, Probe
 from ..core.hosts import fold
 from ..core.plan import Commits
 from ..core.plausible import believed
+from ..core.pricing import Carried
 from ..core.release import ID, NUMBER_MOST, Release, number_of, release_ref
 from .hands import Hands
 from .mirrors import refuse_too_many
@@ -32,6 +33,7 @@ class SourceRepository(Protocol):
     def changes(self, old: str | None, new: str, most: int = 0) -> Difference: ...  # noqa: D102
     def commits(self, old: str, new: str, most: int) -> Commits | None: ...  # noqa: D102
     def weight(self, base: str | None, commit: str) -> int: ...  # noqa: D102
+    def rest(self, release: Release) -> bytes | None: ...  # noqa: D102
     def draft_release(  # noqa: D102
         self, environment: str, number: int, commit: str, tree: str, parent: str | None, when: datetime
     ) -> Release: ...
@@ -59,6 +61,14 @@ class Mirrors(Protocol):
         """Say what did not go the short way."""
 
 
+class Swarm(Protocol):
+    """The swarms of this deploy: see ``swarming.Swarming``."""
+
+    def meet(self, release: Release, probes: Mapping[str, Probe], past: Sequence[Carried]) -> bool: ...  # noqa: D102
+    def spread(self, release: Release, refs: Mapping[str, str], rest: bytes) -> None: ...  # noqa: D102
+    def end(self) -> tuple[str, ...]: ...  # noqa: D102
+
+
 @dataclass
 class Releasing:
     """One run's way from a ref, or the files on disk, to a release on the mirrors."""
@@ -69,6 +79,7 @@ class Releasing:
     ref: str | None = None
     snapshot: bool = False
     notes: list[str] = field(default_factory=list)
+    swarm: Swarm | None = None
 
     def resolve(self) -> tuple[str, str]:
         """Return the commit that is meant and the tree to deploy, resolved once; only object ids travel further."""
@@ -86,16 +97,25 @@ class Releasing:
         """Tell whether what is live everywhere is what is wanted: for files on disk, the same bytes are enough."""
         return all(probe.live and self._is_it(commit, tree, probe.live) for probe in probes.values())
 
-    def release(self, commit: str, tree: str, probes: Mapping[str, Probe]) -> Release:
-        """Return the release of that commit, on the mirrors: the newest one where it is that, else a new one."""
+    def release(self, commit: str, tree: str, probes: Mapping[str, Probe], past: Sequence[Carried] = ()) -> Release:
+        """Return the release of that commit, on the mirrors: the newest one where it is that, else a new one.
+
+        ``past`` is what carriers did in earlier runs: a swarm, where one is chosen, brings it to mirrors and targets.
+        """
         with self.hands.progress.stage("release", 1) as seen:
             began = self.hands.elapsed()
             release, _ = self._newest_or_new(commit, tree, probes, self.source.make_release)
             self.hands.failpoint("deploy.tagged")
+            swarm = self.swarm if self.swarm and self.swarm.meet(release, probes, past) else None
+            rest = self.source.rest(release) if swarm else None
+            if swarm and rest is not None:
+                swarm.spread(release, _refs(self.source.refspecs(release)), rest)
             failed = self.mirrors.push(self.source.refspecs(release))
             refuse_too_many(self.hands.settings, failed)
             self.notes += self.mirrors.detours()
             self.notes += [f"mirror {name} did not take the release: {error}" for name, error in failed.items()]
+            if swarm and rest is None:
+                swarm.spread(release, {}, b"")
             self.hands.timings_s["release"] = self.hands.elapsed() - began
             seen(release.id)
         return release
@@ -152,3 +172,8 @@ class Releasing:
         if not self.source.has(known[identity]) and identity in on_hub:
             self.mirrors.bring(release_ref(environment, identity), known[identity])
         return self.source.read_release(environment, identity, known[identity])
+
+
+def _refs(refspecs: Sequence[str]) -> dict[str, str]:
+    """Return the refs that refspecs make, and at what."""
+    return {ref: oid for oid, _, ref in (spec.partition(":") for spec in refspecs)}

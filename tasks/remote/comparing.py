@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..agent.difference import NAME_MOST, counted
 from ..core.facts import Difference
 from ..core.plan import Commits
@@ -55,3 +57,19 @@ def delta(repository: Repository, base: str | None, commit: str) -> bytes:
     wanted = f"--shallow {commit}\n{commit}\n" + (f"--shallow {base}\n^{base}\n" if base else "")
     words = ("pack-objects", "-q", "--revs", "--thin", "--shallow", "--stdout")
     return repository.run(f"cannot make a delta to {commit}", *words, stdin=wanted.encode()).output
+
+
+def rest(repository: Repository, commit: str, tag: str, before: Sequence[str], most: int) -> bytes | None:
+    """Return a pack of what a tag leads to and neither a release commit nor the tags ``before`` it do.
+
+    None where that takes more than ``most`` bytes as it is stored.
+    """
+    without = "".join(f"^{oid}\n" for oid in (commit, *before))
+    words = ("rev-list", "--objects-edge-aggressive", "--no-object-names", "--stdin")  # leaves out all of their trees
+    what = f"cannot pack {tag}"
+    listed = repository.run(what, *words, stdin=f"{tag}\n{without}".encode()).output.splitlines(keepends=True)
+    wanted = b"".join(line for line in listed if not line.startswith(b"-"))
+    sizes = repository.run(what, "cat-file", "--batch-check=%(objectsize:disk)", stdin=wanted).output.split()
+    if sum(map(int, sizes)) > most:
+        return None
+    return repository.run(what, "pack-objects", "-q", "--stdout", stdin=wanted).output

@@ -26,6 +26,9 @@ from .repository import Repository, reason, some
 from .store import Store
 from .worktree import discover, entries, uncommitted
 
+REST_MOST = 1 << 20
+"""Bytes; more is pushed."""
+
 
 class Source:
     """The files to deploy. A resource: the private repository is ready, and shared with others, while it is open."""
@@ -202,6 +205,15 @@ class Source:
         if (base and not self.has(base)) or self.weight(base, release.commit) > most:
             return None
         return comparing.delta(self.private, base, release.commit)
+
+    def rest(self, release: Release) -> bytes | None:
+        """Return a pack of what the release's tag needs besides the release and what was tagged before.
+
+        None where that is much, as with a site's whole history.
+        """
+        tags = self._tagged.refs("refs/tags/release")
+        before = [oid for name, oid in tags.items() if name != f"refs/tags/{release.tag}"]
+        return comparing.rest(self.private, release.commit, tags[f"refs/tags/{release.tag}"], before, REST_MOST)
 
     @property
     def _tagged(self) -> Repository:

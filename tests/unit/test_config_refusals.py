@@ -139,8 +139,10 @@ def test_a_key_that_stands_in_the_wrong_table_is_told_its_own() -> None:
         (WEB, "port = 65536", "port: must be at most 65535"),
         ("[transport]", 'kind = "gti"',
          "kind: must be one of auto, git, inline, swarm, rsync, rsyncd, nfs (did you mean 'git'?)"),
-        ("[transport]", 'kind = "rsync"', "kind: rsync is not supported yet: use auto, inline or git"),
-        ("[transport]", "swarm = { enabled = true }", "swarm.enabled: swarm is not supported yet"),
+        ("[transport]", 'kind = "rsync"', "kind: rsync is not supported yet: use auto, inline, git or swarm"),
+        ("[transport]", 'kind = "swarm"', "kind: swarm opens a port on every host: allow that with swarm"),
+        ("[transport]", 'swarm = { enabled = "yes" }', "swarm.enabled: must be true or false"),
+        ("[transport]", "swarm = { port = 0 }", "swarm.port: must be at least 1"),
     ],
 )  # fmt: skip
 def test_one_mistake_is_one_problem_in_plain_words(table: str, line: str, problem: str) -> None:
