@@ -11,7 +11,7 @@ HELP = {
     **_cli.CHANGING,
     "ref": "branch, tag or commit to release (default: source.branch)",
     "snapshot": "release the files exactly as they are on disk, committed or not",
-    "transport": "auto, inline or git: go another road than transport.kind says",
+    "transport": "auto, inline, git or swarm: go another road than transport.kind says",
 }
 
 
