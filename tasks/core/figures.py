@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
+from statistics import linear_regression, median
 
 FORMAT = 1
+FLOOR = "ssh HOST true"
+EDGE = 0.01
+"""The data phase is timed from this share of the bytes to the rest of it; both ends are then added again."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One step of one run. Bytes are an average target's, on its link; processor and memory are the deployer's."""
+    """One step of one run. Bytes are an average target's, on its link; processor and memory are the deployer's.
+
+    ``source_sent`` are bytes that left server-1; ``target_cpu_s`` is an average target's processor time; ``live_s`` is
+    when the last good host was live; ``data_s`` and ``tail`` are those of `phase`. ``extrapolated`` seconds are of a
+    step that was cut off; a ``note`` says so, or why a step was not run: then nothing else counts.
+    """
 
     step: str
     seconds: float
@@ -21,6 +30,14 @@ class Figure:
     memory: int | None = None
     skew_s: float | None = None
     lost: tuple[str, ...] = ()
+    source_sent: float | None = None
+    target_cpu_s: float | None = None
+    live_s: float | None = None
+    data_s: float | None = None
+    tail: float | None = None
+    extrapolated: bool = False
+    ran: bool = True
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,3 +102,41 @@ class Bench:
 def _middle(values: Sequence[float | None], factor: float) -> str:
     known = [value for value in values if value is not None]
     return f"{median(known) * factor:.0f}" if known else ""
+
+
+def phase(
+    samples: Sequence[tuple[float, Mapping[str, int]]], targets: Sequence[str], payload: int, limit_s: float
+) -> tuple[float, float] | None:
+    """Return the seconds of the data phase, and the 99th divided by the 50th percentile of the hosts' ready times.
+
+    ``samples`` are the bytes that each machine, mirrors included, had received at a time. The phase begins with the
+    last sample before any machine got `EDGE` of the payload, and ends with the first in which every target had all but
+    `EDGE` of whatever it received to the end, control and repeated bytes included; then both edges are added at the
+    speed of the limit. None where nothing like the payload reached a target.
+    """
+    first, last = samples[0][1], samples[-1][1]
+    whole = {target: last[target] - first[target] for target in targets}
+    if min(whole.values()) < payload / 2:
+        return None
+    begun = next(
+        at for at, (_, seen) in enumerate(samples) if any(seen[name] - first[name] >= EDGE * payload for name in first)
+    )
+    start = samples[max(begun - 1, 0)][0]
+    ready = [
+        next(time for time, seen in samples if seen[target] - first[target] >= (1 - EDGE) * whole[target]) - start
+        for target in targets
+    ]
+    edges = 2 * EDGE * limit_s
+    return max(ready) + edges, percentile(ready, 0.99) / percentile(ready, 0.5)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that at least such a share of all values does not exceed."""
+    return sorted(values)[math.ceil(share * len(values)) - 1]
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float | None:
+    """Return the exponent with which the second number grows with the first: a straight line through the logarithms."""
+    if len({x for x, _ in points}) < 2:
+        return None
+    return linear_regression([math.log(x) for x, _ in points], [math.log(y) for _, y in points]).slope

@@ -1,20 +1,23 @@
-"""`bench`: the main job, timed against the least that the same hosts take to answer at all."""
+"""`bench`: the main job, timed against the least that the same hosts take to answer, and against other tools."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Protocol
 
+from ..core.comparison import TROUBLE, Comparison, Field
 from ..core.errors import UsageError
 from ..core.figures import Bench, Figure
+from ..core.scenarios import Course
 
 HOTFIXES = 3
 """The third is what every later one costs: from then on there is a release that prune took away to make it of."""
 
 
 class Rig(Protocol):
-    """A fleet that is up and does nothing else: see ``remote.lab.rig.Rig``."""
+    """A fleet that is up and does nothing else: see ``remote.bench.rig.Rig``."""
 
     def floor(self) -> Figure:
         """Log in at every target and do nothing there."""
@@ -24,6 +27,86 @@ class Rig(Protocol):
 
     def fab(self, step: str, argv: Sequence[str], version: int | None = None) -> Figure:
         """Run a command as the operator; hosts that then serve anything but the version count as lost."""
+
+
+class Race(Protocol):
+    """A fleet on which tools run by turns, each from the same state: see ``remote.bench.race.Race``."""
+
+    @property
+    def payload(self) -> int:
+        """Bytes of the newest change."""
+
+    @property
+    def goodput(self) -> float | None:
+        """Bytes per second that a link carries, None where there is no limit."""
+
+    @property
+    def rate(self) -> str | None:
+        """What links are said to carry."""
+
+    def prepare(self) -> Iterator[Figure]:
+        """Bring the fleet to where a change can be deployed."""
+
+    def change(self) -> None:
+        """Make the next change, and have the fleet in the state that the scenario begins with."""
+
+    def floor(self) -> Figure:
+        """Log in at every target and do nothing there."""
+
+    def measure(self, tool: str) -> Figure:
+        """Bring the change to all targets with one tool, and check it."""
+
+    def trouble(self) -> AbstractContextManager[None]:
+        """Have dead hosts and a slow link."""
+
+
+def compare(
+    race: Callable[[int], AbstractContextManager[Race]], course: Course, say: Callable[[str], None]
+) -> Comparison:
+    """Measure Skein's carriers and the tools beside it, for each number of hosts on a fleet of its own."""
+    if course.runs < 1:
+        raise UsageError(f"--runs {course.runs}: at least one")
+    fields = []
+    for hosts in course.hosts:
+        with race(hosts) as fleet:
+            prepared = tuple(_said(fleet.prepare(), f"{hosts} hosts", say))
+            out = {figure.step for figure in prepared if not figure.ran}
+            runs = tuple(
+                tuple(_said(_round(fleet, course, out), f"{hosts} hosts, run {number}", say))
+                for number in range(1, course.runs + 1)
+            )
+            fields.append(Field(hosts, fleet.payload, fleet.rate, fleet.goodput, prepared, runs))
+    return Comparison(course, tuple(fields))
+
+
+def _round(fleet: Race, course: Course, out: set[str]) -> Iterator[Figure]:
+    """Run each tool once, with trouble twice; who cannot run, or was cut off, is out from then on."""
+    fleet.change()
+    yield fleet.floor()
+    yield from _each(fleet, course, out, "")
+    if course.scenario.trouble:
+        fleet.change()
+        with fleet.trouble():
+            yield from _each(fleet, course, out, TROUBLE)
+
+
+def _each(fleet: Race, course: Course, out: set[str], suffix: str) -> Iterator[Figure]:
+    for place, tool in enumerate(course.tools()):
+        if place == len(course.transports) and not suffix:
+            yield fleet.floor()  # once more, as machines are not always equally busy
+        if tool in out:
+            continue
+        found = fleet.measure(tool)
+        if found.extrapolated or not found.ran:
+            out.add(tool)
+        yield replace(found, step=tool + suffix)
+
+
+def _said(figures: Iterator[Figure], where: str, say: Callable[[str], None]) -> Iterator[Figure]:
+    for figure in figures:
+        told = f"{figure.seconds:.1f} s, {len(figure.lost)} lost" if figure.ran else "not run"
+        say(f"{where}: {figure.step} {told}{': ' * bool(figure.note)}{figure.note}")
+        yield figure
 
 
 def bench(

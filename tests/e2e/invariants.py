@@ -107,10 +107,17 @@ def assert_no_orphans(lab: Lab, machines: Sequence[str], seconds: float = 20) ->
         time.sleep(0.1)
 
 
-def main(wanted: str, shared: str, *hosts: str) -> int:
-    """Print as JSON {deploy_to: why} of hosts that serve anything but exactly the files of the folder ``wanted``.
+def check_tree(root: Path, manifest: Manifest) -> None:
+    """Assert that a folder, which another tool may have filled, has exactly the files of a manifest."""
+    differences = _differences(read_tree(root), manifest)
+    assert not differences, f"{root}: {'; '.join(differences[:20])}"
 
-    ``shared`` are linked paths with commas between; git tells two modes apart, so others count as the nearer one.
+
+def main(wanted: str, shared: str, *hosts: str) -> int:
+    """Print as JSON {place: why} of places that hold anything but exactly the files of the folder ``wanted``.
+
+    A place is a host's ``deploy_to`` with the linked paths ``shared``, commas between; or, where that is "-", a plain
+    folder. Git tells two modes apart, so others count as the nearer one.
     """
     found = read_tree(Path(wanted))
     manifest = {
@@ -120,7 +127,10 @@ def main(wanted: str, shared: str, *hosts: str) -> int:
     wrong = {}
     for host in map(Path, hosts):
         try:
-            check_host(host, host / "current", {"it": manifest}, os.fsencode(shared).split(b","))
+            if shared == "-":
+                check_tree(host, manifest)
+            else:
+                check_host(host, host / "current", {"it": manifest}, os.fsencode(shared).split(b","))
         except (AssertionError, OSError) as error:
             wrong[str(host)] = str(error)
     sys.stdout.write(json.dumps(wrong) + "\n")

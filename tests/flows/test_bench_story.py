@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from tasks.core.errors import UsageError
-from tasks.core.figures import Figure
-from tasks.flows.bench import bench
+from tasks.core.figures import FLOOR, Figure
+from tasks.core.scenarios import SCENARIOS, Course
+from tasks.flows.bench import bench, compare
 
 
 class FakeRig:
@@ -35,6 +37,54 @@ class FakeRig:
         return Figure(name, 1.0, 0, 0, 0)
 
 
+class FakeRace:
+    """A fleet on which one carrier cannot be prepared and one tool is cut off."""
+
+    payload, goodput, rate = 1000, 100.0, "1kbit"
+
+    def __init__(self, hosts: int) -> None:
+        self.hosts = hosts
+        self.done: list[str] = []
+
+    def prepare(self) -> Iterator[Figure]:
+        yield Figure("skein inline: setup", 1.0, 0, 0, 0)
+        yield Figure("skein swarm", 0, 0, 0, 0, ran=False, note="no")
+
+    def change(self) -> None:
+        self.done.append("change")
+
+    def floor(self) -> Figure:
+        self.done.append("floor")
+        return Figure(FLOOR, 1.0, 0, 0, 0)
+
+    def measure(self, tool: str) -> Figure:
+        self.done.append(tool)
+        return replace(Figure(tool, 2.0, 0, 0, 0), extrapolated=tool == "slow")
+
+    @contextmanager
+    def trouble(self) -> Iterator[None]:
+        self.done.append("trouble")
+        yield
+        self.done.append("mended")
+
+
+def course(name: str, runs: int = 2, hosts: tuple[int, ...] = (2, 4)) -> Course:
+    return Course(SCENARIOS[name], hosts, runs, ("swarm", "inline"), ("slow", "rsync"))
+
+
+def raced(asked: Course) -> list[list[str]]:
+    races: list[FakeRace] = []
+
+    @contextmanager
+    def race(hosts: int) -> Iterator[FakeRace]:
+        races.append(FakeRace(hosts))
+        yield races[-1]
+
+    found = compare(race, asked, lambda line: None)
+    assert [field.hosts for field in found.fields] == [each.hosts for each in races] == list(asked.hosts)
+    return [each.done for each in races]
+
+
 def test_every_run_has_a_fleet_of_its_own_and_takes_all_steps() -> None:
     fleets: list[FakeRig] = []
     said: list[str] = []
@@ -55,3 +105,17 @@ def test_every_run_has_a_fleet_of_its_own_and_takes_all_steps() -> None:
 def test_nothing_to_measure_is_refused_before_a_fleet_is_made(files: int, runs: int) -> None:
     with pytest.raises(UsageError, match="at least one of each"):
         bench(pytest.fail, 3, files, runs, print)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="at least one"):
+        compare(pytest.fail, course("hotfix", runs=0), print)  # type: ignore[arg-type]
+
+
+def test_each_round_runs_every_tool_and_who_cannot_or_was_cut_off_is_out() -> None:
+    first = ["change", "floor", "skein inline", "floor", "slow", "rsync"]
+    then = ["change", "floor", "skein inline", "floor", "rsync"]
+    assert raced(course("hotfix")) == [first + then] * 2
+
+
+def test_trouble_comes_after_the_same_without_it() -> None:
+    healthy = ["change", "floor", "skein inline", "floor", "slow", "rsync"]
+    troubled = ["change", "trouble", "skein inline", "rsync", "mended"]
+    assert raced(course("trouble", runs=1, hosts=(3,))) == [healthy + troubled]

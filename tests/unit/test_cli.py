@@ -101,6 +101,7 @@ TOUCHING = sorted(set(tasks.ns.task_names) - {"dev.failpoints"})
 """All tasks but the one that only reads the checkout."""
 
 REQUIRED = {
+    "bench": {"scenario": "story"},
     "lab.link": {"on": "web-01"},
     "lab.run": {"command": "true"},
     "diff": {"old": "1", "new": "2"},

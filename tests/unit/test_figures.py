@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tasks import _show
-from tasks.core.figures import Bench, Figure
+from tasks.core.figures import Bench, Figure, percentile, phase, slope
 
 FLOOR = Figure("ssh HOST true", 2.0, 4e3, 3e3, 0.5)
 DEPLOY = Figure("deploy", 3.0, 7.25e5, 1e4, 1.5, 66_000_000, 0.011)
@@ -45,3 +45,45 @@ def test_the_table_ends_with_what_was_lost(capsys: pytest.CaptureFixture[str]) -
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[0] == "step"
     assert lines[-2:] == ["run 1, deploy: lost web-1, web-2", "hosts 2, files 10, runs 1; hosts lost in all 2"]
+
+
+TARGETS = ("web-1", "web-2")
+
+
+def carried(*rows: tuple[float, int, int, int]) -> list[tuple[float, dict[str, int]]]:
+    """Make samples of a mirror and two targets that had received 500 bytes before."""
+    return [
+        (row[0], {name: 500 + count for name, count in zip(("mirror", *TARGETS), row[1:], strict=True)}) for row in rows
+    ]
+
+
+def test_the_data_phase_begins_before_the_first_byte_to_a_mirror_and_ends_after_the_last_target_s_last() -> None:
+    samples = carried(
+        (0, 0, 0, 0), (1, 5, 5, 5), (2, 400, 5, 5), (4, 1000, 1000, 100), (7, 1000, 1040, 1040), (9, 1000, 1045, 1045)
+    )
+    found = phase(samples, TARGETS, 1000, 10.0)
+    assert found is not None
+    assert found[0] == pytest.approx(7 - 1 + 0.2)
+    assert found[1] == pytest.approx(6 / 6)
+
+
+def test_bytes_that_come_again_or_late_make_the_phase_longer_never_shorter() -> None:
+    plain = carried((0, 0, 0, 0), (1, 1000, 1000, 1000), (2, 1000, 1000, 1000))
+    again = carried((0, 0, 0, 0), (1, 1000, 1000, 1000), (2, 1000, 1000, 1300))
+    assert (phase(plain, TARGETS, 1000, 0) or (0,))[0] == 1
+    assert (phase(again, TARGETS, 1000, 0) or (0,))[0] == 2
+
+
+def test_a_target_that_never_got_the_payload_leaves_the_phase_unknown() -> None:
+    assert phase(carried((0, 0, 0, 0), (1, 1000, 1000, 400)), TARGETS, 1000, 1) is None
+
+
+@pytest.mark.parametrize(("share", "wanted"), [(0.5, 2), (0.99, 4), (0.25, 1)])
+def test_a_percentile_is_one_of_the_values(share: float, wanted: float) -> None:
+    assert percentile([4, 1, 3, 2], share) == wanted
+
+
+def test_the_slope_is_the_exponent_of_growth() -> None:
+    assert slope([(10, 3), (30, 9), (100, 30)]) == pytest.approx(1)
+    assert slope([(10, 3), (100, 3)]) == pytest.approx(0)
+    assert slope([(10, 3)]) is None

@@ -1,0 +1,62 @@
+"""Skein's own rows: an environment for each carrier, deployed as an operator does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ...core.errors import LabError
+from ...core.hosts import fold
+from ...core.text import printable
+from ..lab import sample
+from ..lab.machines import Lab
+
+RULES = "keep = 2\nreuse_after = 0\n"  # so that few deploys are as good as many: the last one pruned is made use of
+LIMIT = 'fail_limit = "20%"\n'
+SWARM = "swarm = { enabled = true }\n"
+GOOD = ("live", "already live")
+
+
+def place(kind: str) -> str:
+    """Return ``deploy_to`` of a carrier's environment."""
+    return f"/srv/skein-{kind}"
+
+
+def configure(lab: Lab, kind: str) -> None:
+    """Write the environment that deploys by one carrier, with a folder and mirrors' repositories of its own."""
+    text = sample.configuration(lab.mirrors, lab.targets, RULES + LIMIT)
+    text = text.replace("/srv/app", place(kind)).replace("/srv/git/www.git", f"/srv/git/{kind}.git")
+    swarm = SWARM if kind == "swarm" else ""
+    lab.path(lab.server, f"{sample.FOLDER}/{kind}.toml").write_text(
+        f'{text}\n[transport]\nkind = "{kind}"\n{swarm}', "utf-8"
+    )
+
+
+def command(*argv: str) -> list[str]:
+    """Return what does the same as `fab` with --json."""
+    return [sys.executable, "-m", "fabric", *argv, "--json"]
+
+
+def read(step: str, out: str, error: str) -> tuple[Mapping[str, Any], dict[str, str]]:
+    """Return the result's document, and the hosts that it does not call good, with its words; else raise LabError."""
+    try:
+        document = json.loads(out)
+        return document, {name: why for name, good, why in _outcomes(document["targets"]) if not good}
+    except (ValueError, KeyError) as problem:
+        said = printable(out[-300:]) or printable(error[-300:])
+        raise LabError(f"{step}: no result but {said!r}") from problem
+
+
+def only(hosts: list[str]) -> list[str]:
+    """Return the option that leaves all other hosts alone."""
+    return ["--only", fold(hosts)]
+
+
+def _outcomes(targets: Any) -> Iterator[tuple[str, bool, str]]:
+    """List every target of a result, whether all went well there, and the reason; set-up's document is by name."""
+    if isinstance(targets, dict):
+        yield from ((name, each["ready"], "not ready") for name, each in targets.items())
+    else:
+        yield from ((each["host"], each["state"] in GOOD, each["reason"]) for each in targets)
