@@ -172,9 +172,7 @@ class Fleet(ThreadingGroup):  # type: ignore[misc]  # fabric ships no types
         return session
 
     def _drop(self, name: str) -> None:
-        session = self._sessions.pop(name, None)
-        if session:
-            session.close()
+        self._sessions.pop(name, None)  # ended with its connection; a word of its own could wait on a cut link
         connection = self._connections.pop(name, None)
         if connection is not None:
             if connection in self:

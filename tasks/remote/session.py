@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import select
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,8 @@ LINE_MOST = 8 << 20
 NOISE_MOST = 1 << 16
 START_S = 30.0
 LOOK_S = 1.0
-PIECE = 1 << 18
+PIECE = 1 << 15
+"""Bytes; a host that does not take so many within a lease is given up."""
 
 
 class Session:
@@ -36,7 +38,8 @@ class Session:
         self._restricted = False  # a restricted key may not bring bytes of its own: the mirrors are asked
         self._number = 0
         self._sending = threading.Lock()
-        self._heard = time.monotonic()
+        self._heard = self._moved = time.monotonic()
+        self._transport, self._stalled = transport, False
         try:
             self._channel = transport.open_session(timeout=START_S)
             self._channel.settimeout(START_S)
@@ -94,16 +97,31 @@ class Session:
         return result
 
     def beat(self) -> None:
-        """Keep the lease; trouble shows at the next answer that does not come."""
-        if not self._started:
-            return  # the host's first program is waiting for something else
+        """Keep the lease, and end a session whose host took nothing of a request for a whole lease.
+
+        Never wait, or the other hosts would starve; trouble shows at the next answer that does not come.
+        """
         if not self._sending.acquire(blocking=False):
-            return  # a request is on its way, which keeps the lease as well; waiting here would starve the other hosts
+            # A request is on its way, which keeps the lease as well, and which nothing else would end on a cut link.
+            if time.monotonic() - self._moved > LEASE_S and not self._stalled:
+                self._stalled = True
+                threading.Thread(target=self._transport.close, name="session-end", daemon=True).start()
+            return
         try:
-            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-                self._channel.sendall(b'{"beat":1}\n')
+            if self._started and self._takes():  # before, the host's first program is waiting for something else
+                with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+                    self._channel.sendall(b'{"beat":1}\n')
         finally:
             self._sending.release()
+
+    def _takes(self) -> bool:
+        """Tell whether a line can be sent without waiting: where a link is cut, buffers are full before long."""
+        way = self._transport.sock
+        if isinstance(way, paramiko.Channel):  # through a gateway
+            return bool(way.send_ready())
+        poll = select.poll()
+        poll.register(way, select.POLLOUT)
+        return bool(self._channel.send_ready() and poll.poll(0))
 
     def close(self) -> None:
         """End the session: the agent sees the end of its input, tidies up and goes."""
@@ -126,6 +144,7 @@ class Session:
                 self._channel.settimeout(LEASE_S)
                 for part in parts:
                     for start in range(0, len(part), PIECE):
+                        self._moved = time.monotonic()
                         self._channel.sendall(part[start : start + PIECE])
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise self._lost(f"the connection broke: {printable(str(error)) or type(error).__name__}") from error
@@ -163,6 +182,8 @@ class Session:
         return answer
 
     def _lost(self, why: str) -> UnreachableError:
+        if self._stalled:
+            return UnreachableError("silent", f"nothing of what was sent was taken for {LEASE_S:.0f} s")
         return self._ended() if self._channel.closed or self._channel.eof_received else UnreachableError("lost", why)
 
     def _ended(self) -> UnreachableError:
