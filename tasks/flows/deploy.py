@@ -17,8 +17,8 @@ from .rollout import Rollout
 
 def deploy(hands: Hands, work: Releasing) -> Report:
     """Release what is wanted and make it live on every selected target, or change nothing visible."""
-    commit, tree = work.resolve()
     recording = Recording.begin(hands, "deploy")
+    commit, tree = work.resolve()  # under the lock: what was waited for may have deployed what came meanwhile
     probes, failures = look(hands)
     recording.meet(probes)
     verdict = hands.policy.verdict(hands.hosts, failures)

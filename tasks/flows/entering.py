@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..core.errors import LockedError, OvertakenError, UsageError
+from ..core.errors import LockedError, OvertakenError, RepositoryError, UsageError
 from ..core.facts import Held
 from ..core.history import Chain, who_and_when
 from ..core.hosts import fold
@@ -14,24 +14,45 @@ from .hands import Hands
 
 
 def take_lock(hands: Hands) -> None:
-    """Take the environment's lock, or make sure that it is still ours; raise LockedError that says who has it."""
+    """Take the environment's lock; raise LockedError that says who has it."""
     why = hands.reason
     held = hands.book.hold(why)
     if not held.held and hands.wait_s:
         hands.progress.say(f"waiting up to {hands.wait_s:g} s: {locked_by(held)}")
         held = hands.book.hold(why, hands.wait_s)
     if not held.held:
-        environment = hands.settings.environment
-        raise LockedError(
-            f"{environment} is locked, nothing was changed: {locked_by(held)}; wait with --wait SECONDS (the lock of a "
-            f"run that died is gone within 15 s), or break it: fab unlock --env {environment} --reason WHY"
-        )
+        raise _locked(hands, held)
+
+
+def keep_lock(hands: Hands, begun: Chain) -> None:
+    """Make sure that the lock is still ours; raise LockedError that says who took it, or wrote meanwhile.
+
+    A session that was lost, as while this machine slept, took the lock with it: where nobody came meanwhile it is
+    taken again. Raise RepositoryError where the hub is out of reach.
+    """
+    try:
+        held = hands.book.hold(hands.reason)
+        if held.held:
+            return
+    except RepositoryError:
+        held = hands.book.hold(hands.reason)
+    _refuse_overtaken(hands, begun, hands.book.read())
+    if not held.held:
+        raise _locked(hands, held)
 
 
 def locked_by(held: Held) -> str:
     """Say who has the lock, since when and why."""
     why = f" ({printable(held.why)})" if held.why else ""
     return f"{printable(held.who) or 'somebody'} is at work since {printable(held.since) or 'just now'}{why}"
+
+
+def _locked(hands: Hands, held: Held) -> LockedError:
+    environment = hands.settings.environment
+    return LockedError(
+        f"{environment} is locked, nothing was changed: {locked_by(held)}; wait with --wait SECONDS (the lock of a "
+        f"run that died is gone within 15 s), or break it: fab unlock --env {environment} --reason WHY"
+    )
 
 
 def refuse_frozen(hands: Hands, chain: Chain) -> None:

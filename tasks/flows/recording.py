@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from ..core.errors import RepositoryError
+from ..core.errors import LedgerError, RepositoryError
 from ..core.facts import Probe
 from ..core.history import Chain, Head, prove
 from ..core.ledger import Decided, Ended, Record, Result, folded, names_of
@@ -23,6 +23,7 @@ from .entering import (
     append,
     enter_waiting,
     entry,
+    keep_lock,
     last_of_fleet,
     reconfigured,
     refuse_frozen,
@@ -93,7 +94,17 @@ class Recording:
                 heads = [
                     Head(probe.ledger.head, probe.ledger.number, name) for name, probe in probes.items() if probe.ledger
                 ]
-                prove(self.chain.links, self.hands.settings.environment, heads)
+                try:
+                    prove(self.chain.links, self.hands.settings.environment, heads)
+                except LedgerError:
+                    keep_lock(self.hands, self.chain)  # what targets saw may be newer, where this run was overtaken
+                    raise
+
+    def keep_lock(self) -> None:
+        """Make sure that nobody overtook this run; raise LockedError where somebody did."""
+        with self.spared():
+            if self.chain:
+                keep_lock(self.hands, self.chain)
 
     @contextmanager
     def spared(self) -> Iterator[None]:
@@ -113,7 +124,7 @@ class Recording:
         """
         with self.spared():
             if self.chain:
-                take_lock(self.hands)
+                keep_lock(self.hands, self.chain)
                 self.chain = append(self.hands, self.chain, lambda chain: self._records(chain, release, probes))
                 self.decided = self.chain.decisions[0]
         decided, head = self.decided, None

@@ -46,6 +46,7 @@ class Rollout:
     def run(self) -> Report:
         """Tell the story; every way it can end is a Report with its exit code."""
         waiting = [name for name, probe in self.probes.items() if probe.current != self.release.id]
+        self.recording.keep_lock()
         self.stage(waiting)
         verdict = self.verdict()
         if verdict:
@@ -130,12 +131,9 @@ class Rollout:
         self.revert(broken, decision)
         self.hands.failpoint("deploy.confirm")
         live = [name for name in self.flipped if name not in self.failures]
-        lost = _bad(self.hands.ask("confirm", {name: (requests.confirm(decision),) for name in live}, Done))
-        if lost:
-            self.notes.append(f"live, but not yet in its own record, which settles at the next contact: {fold(lost)}")
-        prune = requests.prune(self.hands.settings.targets)
-        spared = _bad(self.hands.ask("prune", {name: (prune,) for name in live if name not in lost}, Pruned))
-        self.notes += [f"old releases were not pruned on {name}: {error}" for name, error in spared.items()]
+        live = self.confirm(live, decision)
+        if self.overtaken and not live and not self.already():
+            return self.report(4, f"was live for a moment: somebody else deployed meanwhile to {fold(self.overtaken)}")
         if self.failures:
             return self.report(12, f"live on {len(live) + self.already()} of {len(self.hands.hosts)} targets")
         return self.report(0, f"live on all {len(self.hands.hosts)} targets")
@@ -167,6 +165,28 @@ class Rollout:
                 self.overtaken.add(name)
             self.probes[name] = probe
 
+    def confirm(self, names: list[str], decision: Decision) -> list[str]:
+        """Have hosts record the flip and prune; return those on which it is live still, as far as can be told."""
+        lost = _bad(self.hands.ask("confirm", {name: (requests.confirm(decision),) for name in names}, Done))
+        found = self.hands.ask("look once more", {name: (Request("settle"),) for name in lost}, Probe)
+        for name, probe in _good(found).items():
+            self.overtake(name, probe.current)
+        names = [name for name in names if name not in self.overtaken]
+        if unsettled := _bad(found):
+            told = "live, but not yet in its own record, which settles at the next contact"
+            self.notes.append(f"{told}: {fold(unsettled)}")
+        prune = requests.prune(self.hands.settings.targets)
+        spared = _bad(self.hands.ask("prune", {name: (prune,) for name in names if name not in lost}, Pruned))
+        self.notes += [f"old releases were not pruned on {name}: {error}" for name, error in spared.items()]
+        return names
+
+    def overtake(self, name: str, current: str | None) -> None:
+        """Count a host as failed where neither this release is live nor what was before: somebody else deployed."""
+        if current not in (self.release.id, self.probes[name].current):
+            self.overtaken.add(name)
+            self.failures[name] = RefusedError("overtaken", "somebody else deployed here meanwhile")
+            self.probes[name] = self.probes[name].model_copy(update={"current": current})
+
     def run_after_flip(self, names: list[str]) -> None:
         """Run the operator's command on hosts that flipped; where it fails the host counts as failed."""
         targets = self.hands.settings.targets
@@ -179,6 +199,9 @@ class Rollout:
         mixed = self.revert(list(self.flipped), decision) or self.unknown
         if mixed:
             return self.report(13, f"{verdict}, and not every target could be put back: {fold(mixed)} need a person")
+        if self.overtaken:
+            told = f"{verdict}; nothing of this run is live: somebody else deployed meanwhile to {fold(self.overtaken)}"
+            return self.report(4, told)
         return self.report(10, f"{verdict} after the flip: every target was put back to what it served before")
 
     def revert(self, names: list[str], decision: Decision) -> set[str]:
@@ -186,7 +209,10 @@ class Rollout:
         if not names:
             return set()
         answers = self.hands.ask("revert", {name: (requests.revert(decision),) for name in names}, Reverted)
-        back = {name for name, answer in _good(answers).items() if answer.current != self.release.id}
+        for name, answer in _good(answers).items():
+            self.overtake(name, answer.current)
+        away = {name for name, answer in _good(answers).items() if answer.current != self.release.id}
+        back = away - self.overtaken
         self.reverted |= back
         targets = self.hands.settings.targets
         again = [name for name in names if name in back and self.probes[name].current]
@@ -194,7 +220,7 @@ class Rollout:
             order = requests.after_flip(targets.after_flip, targets.after_flip_timeout)
             failed = _bad(self.hands.ask("after_flip, for what was put back", dict.fromkeys(again, (order,)), Done))
             self.notes += [f"after_flip failed again on {name}, put back: {error}" for name, error in failed.items()]
-        lost = set(names) - back
+        lost = set(names) - away
         self.unknown |= lost
         return lost
 
@@ -214,7 +240,7 @@ class Rollout:
         """Make the report from where every host stands now."""
         environment = self.hands.settings.environment
         step = f"invoke status --env {environment} shows what is live; fab rollback --env {environment} goes one back"
-        if exit_code in (4, 5, 12):
+        if exit_code in (4, 5, 12) and not self.overtaken:
             step = "mend the targets named above, then run the same command again: it touches only those"
         elif exit_code == 130:
             step = "run the same command again: it goes on where this one ended"

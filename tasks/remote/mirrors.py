@@ -62,6 +62,11 @@ class Mirror:
         """The mirror as messages name it."""
         return f"{self.name}:{self.path}"
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether its connection, if it needs one, still stands, as far as this end knows."""
+        return self._connection is None or bool(self._connection.is_connected)
+
     def refs(self, prefix: str, deadline_s: float = LIST_DEADLINE_S) -> dict[str, str]:
         """Return the refs that begin with ``prefix``, with their object ids; raise RepositoryError."""
         wanted = prefix.rstrip("*")

@@ -52,6 +52,8 @@ class MirrorSet:
     def one(self, name: str) -> Mirror:
         """Return one mirror, opened without a look at the others; raise RepositoryError where it is out of reach."""
         mirror = self._each.get(name)
+        if isinstance(mirror, Mirror) and not mirror.is_connected:
+            mirror = self._each.again(name)
         if isinstance(mirror, RepositoryError):
             raise mirror
         return mirror

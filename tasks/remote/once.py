@@ -17,6 +17,12 @@ class Once(Generic[V]):
         self._locks: dict[str, threading.Lock] = {}
         self._made: dict[str, V] = {}
 
+    def again(self, key: str) -> V:
+        """Return a new value for ``key``, in the place of one that is of no use any more."""
+        with self._lock:
+            self._made.pop(key, None)
+        return self.get(key)
+
     def get(self, key: str) -> V:
         """Return the value for ``key``, made now if nobody made it yet."""
         with self._lock:

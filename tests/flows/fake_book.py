@@ -20,7 +20,8 @@ SINCE = "2026-01-01T00:00:00Z"
 class FakeBook:
     """``records`` are the hub's, oldest first; ``down`` takes the hub away; ``meanwhile`` is what others do just then.
 
-    ``holder`` has the lock; "" is nobody and "ann@laptop" is us.
+    ``holder`` has the lock; "" is nobody and "ann@laptop" is us. So many times as ``lapses`` says our session is lost;
+    ``on_hold`` is what happens while the lock is waited for.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -35,12 +36,19 @@ class FakeBook:
     early: list[int] = field(default_factory=list)
     waited_s: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    lapses: int = 0
+    on_hold: Callable[[], None] = lambda: None
     on_mirror: dict[str, str] = field(default_factory=dict)
     origin: str | None = "mirror-1"
     compared: list[tuple[str, str]] = field(default_factory=list)
 
     def hold(self, why: str, wait_s: float = 0.0) -> Held:
         self._reach()
+        if self.lapses:
+            self.lapses -= 1
+            self.holder = ""
+            raise RepositoryError("mirror mirror-1 is out of reach: the lease lapsed")
+        self.on_hold()
         self.waited_s.append(wait_s)
         self.holder = self.holder or "ann@laptop"
         return Held(held=self.holder == "ann@laptop", who=self.holder, since=SINCE, why="a\nmigration")

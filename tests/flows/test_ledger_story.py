@@ -117,6 +117,55 @@ def test_a_record_that_decides_nothing_makes_the_run_write_again_and_go_on() -> 
     assert [record.number for record in world.book.records] == [1, 2, 3, 4, 5]
 
 
+@both
+def test_a_lock_that_was_broken_before_anything_was_staged_leaves_every_target_alone(run: Run) -> None:
+    world = World()
+
+    def overtake(verb: str) -> None:
+        if verb == "probe" and not world.book.records:
+            world.book.holder = "bob@desk"
+            world.book.records.append(broken(1, 1))
+
+    world.fleet.on_ask = overtake
+    with pytest.raises(LockedError, match="our lock was broken"):
+        run(world)
+    assert world.fleet.verbs == ["probe"]
+
+
+def test_a_session_with_the_hub_that_was_lost_is_opened_again_where_nobody_came_meanwhile() -> None:
+    world = World()
+    world.fleet.on_ask = lambda verb: setattr(world.book, "lapses", int(verb == "arm"))
+    assert world.deploy().exit_code == 0
+    assert kinds(world) == ["deploy", "outcome"]
+
+
+def test_targets_that_saw_a_newer_record_than_was_read_tell_of_others_and_not_of_a_lost_ledger() -> None:
+    world = World()
+    theirs = decided(1, 9, 9)
+
+    def overtake(verb: str) -> None:
+        if not world.book.records:
+            world.book.records.append(theirs)
+            world.book.lapses = 1
+            head = world.book.chain.head
+            for target in world.targets:
+                target.ledger = {"head": head, "number": 1}
+
+    world.fleet.on_ask = overtake
+    with pytest.raises(LockedError, match="decided meanwhile"):
+        world.deploy()
+    assert untouched(world)
+
+
+def test_who_waited_for_the_lock_deploys_what_the_branch_is_then() -> None:
+    world = World()
+    newer = made(7)
+    world.book.on_hold = lambda: world.commit(7)
+    report = world.deploy()
+    assert report.release is not None
+    assert world.source.stored[next(reversed(world.source.stored))].source_commit == newer.source_commit
+
+
 def test_a_lock_that_was_taken_from_us_ends_the_run_before_its_flip() -> None:
     world = World()
 

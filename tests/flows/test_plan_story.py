@@ -191,7 +191,7 @@ def test_mirrors_that_cannot_be_read_are_named_and_too_many_end_it() -> None:
 
 def test_a_host_that_a_killed_run_left_unsettled_is_told_of_and_not_settled() -> None:
     world = World()
-    world.targets[1].faults["confirm"] = lost()
+    world.targets[1].faults |= {"confirm": lost(), "settle": lost()}
     world.deploy()
     world.new_run()
     world.commit(4)

@@ -172,10 +172,56 @@ def test_a_first_deploy_that_is_given_up_leaves_no_release_live() -> None:
 
 def test_a_target_that_did_not_confirm_keeps_its_old_releases() -> None:
     world = World()
-    world.targets[0].faults["confirm"] = lost()
+    world.targets[0].faults |= {"confirm": lost(), "settle": lost()}
     report = world.deploy()
     assert world.fleet.got("prune") == ["web-2", "web-3"]
     assert any("not yet in its own record" in note and "web-1" in note for note in report.notes)
+
+
+def test_a_target_that_did_not_confirm_is_looked_at_once_more_and_settles() -> None:
+    world = World()
+    world.targets[0].faults["confirm"] = lost()
+    report = world.deploy()
+    assert (report.exit_code, report.notes) == (0, ())
+    assert world.targets[0].history[-1].id == report.release
+
+
+def overtaken(world: World, *names: str) -> None:
+    """Let somebody else's release go live on targets, and our sessions there end, right after our flip."""
+
+    def overtake(verb: str) -> None:
+        if verb in ("after_flip", "confirm"):
+            for target in world.targets:
+                if target.name in names and target.current != made(9).id:
+                    target.lose()
+                    target.goes_live(made(9), target.turn + 1)
+                    target.decision, target.pending = "theirs", None
+                    target.faults |= {"after_flip": lost(times=1), "confirm": lost(times=1)}
+
+    world.fleet.on_ask = overtake
+
+
+@pytest.mark.parametrize("after_flip", [True, False])
+def test_who_was_overtaken_after_his_flip_claims_nothing_and_changes_nothing(after_flip: bool) -> None:
+    world = World(after_flip=after_flip)
+    overtaken(world, "web-1", "web-2", "web-3")
+    report = world.deploy()
+    assert report.exit_code == 4
+    assert "somebody else deployed meanwhile" in report.headline
+    assert {(one.state.value, one.release) for one in report.outcomes} == {("failed", made(9).id)}
+    assert "invoke status" in report.next_step
+    assert world.shown == [made(9).id] * 3
+    assert world.fleet.got("prune") == []
+    assert len(world.fleet.requests("after_flip")) == 3 * after_flip
+    assert world.book.records[-1].model_dump()["undone"] is True
+
+
+def test_who_was_overtaken_on_one_target_is_live_on_the_others() -> None:
+    world = World(fail_limit=1)
+    overtaken(world, "web-2")
+    report = world.deploy()
+    assert (report.exit_code, states(report)) == (12, {"web-1": "live", "web-2": "failed", "web-3": "live"})
+    assert world.shown[1] == made(9).id
 
 
 def test_the_headline_counts_those_that_were_live_already() -> None:
