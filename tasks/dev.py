@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -43,3 +44,23 @@ def run_tests(c: Context, only: str = "") -> None:
             failed.append(" ".join(command))
     if failed:
         raise Exit(f"failed: {', '.join(failed)}", code=1)
+
+
+@task(
+    positional=["name"],
+    help={
+        "name": "failures, kills, contenders, frozen or one-mirror",
+        "hosts": "how many targets the lab has (default: what docs/figures.md says)",
+        "times": "how often it is done (default: likewise)",
+    },
+)
+def soak(c: Context, name: str, hosts: int = 0, times: int = 0) -> None:
+    """Let one kind of trouble happen many times on a lab, look at every host, and count; needs root."""
+    refuse_host(c)
+    sizes = [word for flag, size in (("--hosts", hosts), ("--times", times)) if size for word in (flag, str(size))]
+    command = shlex.join([sys.executable, "tests/soak", name, *sizes])
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests/e2e")))
+    with c.cd(str(ROOT)):
+        result = c.run(command, env={"PYTHONPATH": path}, warn=True, in_stream=False)
+    if result is not None and result.exited:
+        raise Exit(code=result.exited)

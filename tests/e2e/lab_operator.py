@@ -1,4 +1,4 @@
-"""Somebody who works at server-1: writes a configuration, runs the real commands there, reads their JSON.
+"""Somebody who works at server-1, or a laptop: writes a configuration, runs the real commands there, reads their JSON.
 
 Not called `operator`: a module of that name cannot be imported, Python's own stands in its place.
 """
@@ -26,6 +26,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 HOME = home("root")  # of whoever works at server-1 or the laptop
 KNOWN_HOSTS = f"{HOME}/.ssh/known_hosts"
 FOLDER = f"{HOME}/config"
+FAR = '[source]\nhost = { name = "server-1", user = "root" }\n'
 ZONES = {"mirror-1": "eu", "mirror-2": "us"}
 TWELVE = {"eu": {"hosts": ["web-[01-06]"], "zone": "eu"}, "us": {"hosts": ["web-[07-12]"], "zone": "us"}}
 THREE = {"eu": {"hosts": ["web-01", "web-02"], "zone": "eu"}, "us": {"hosts": ["web-03"], "zone": "us"}}
@@ -73,16 +74,22 @@ class Run:
 
 
 class Operator:
-    """One environment of a lab and the commands on it, as root on server-1, from the checkout.
+    """One environment of a lab and the commands on it, as root on server-1 or another machine, from the checkout.
 
     ``environment`` names the configuration and the chain of releases, ``folder`` is the site's path on server-1, so
-    that several may live in one lab. The configuration is written at once; `configure` writes another.
+    that several may live in one lab. The configuration is written at once; `configure` writes another. On another
+    ``machine`` it says that the files are on server-1, whose root lets it in once `open_server` was called.
     """
 
     def __init__(
-        self, lab: Lab, environment: str = "prod", folder: str = "/srv/www", **tables: Mapping[str, Any]
+        self,
+        lab: Lab,
+        environment: str = "prod",
+        folder: str = "/srv/www",
+        machine: str = "server-1",
+        **tables: Mapping[str, Any],
     ) -> None:
-        self.lab, self.environment, self.folder = lab, environment, folder
+        self.lab, self.environment, self.folder, self.machine = lab, environment, folder, machine
         self.mirror_path, self.deploy_to, self.link = "/srv/git/www.git", "/srv/app", "/srv/app/current"
         self.hosts = lab.targets
         self.configure(**tables)
@@ -109,8 +116,9 @@ class Operator:
 
     def write(self, text: str) -> None:
         """Write the configuration as it stands."""
-        folder = self.lab.path("server-1", FOLDER)
+        folder = self.lab.path(self.machine, FOLDER)
         folder.mkdir(exist_ok=True)
+        text = text if self.machine == "server-1" else text.replace("[source]\n", FAR)
         (folder / f"{self.environment}.toml").write_text(text)
 
     def fab(
@@ -123,7 +131,7 @@ class Operator:
     ) -> Run:
         """Run ``fab <argv> --env <environment>`` to its end; any exit code but ``code`` fails, unless that is None."""
         command, variables = self._command(argv, env, program)
-        done = self.lab.run("server-1", command, env=variables, check=False, timeout=timeout)
+        done = self.lab.run(self.machine, command, env=variables, check=False, timeout=timeout)
         run = Run(done.returncode, done.stdout, done.stderr)
         assert code in (None, run.code), f"{' '.join(argv)} ended with {run.code}, not {code}:\n{run.out}{run.err}"
         assert "Traceback" not in run.err, run.err
@@ -132,7 +140,7 @@ class Operator:
     def start(self, *argv: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start what `fab` runs and return at once; the handle's pid is the deployer itself."""
         command, variables = self._command(argv, env, "fabric")
-        return self.lab.popen("server-1", command, env=variables)
+        return self.lab.popen(self.machine, command, env=variables)
 
     def finish(self, process: subprocess.Popen[str], timeout: float = 120) -> Run:
         """Wait for what `start` started."""
@@ -202,6 +210,18 @@ class Operator:
         command = ["env", "-C", str(CHECKOUT), sys.executable, "-m", program, *argv]
         command += [] if "--env" in argv else ["--env", self.environment]
         return command, {"SKEIN_CONFIG": FOLDER, **(env or {})}
+
+
+def somebody(name: str) -> dict[str, str]:
+    """Return the variables that make an operator with a state and a cache of his own."""
+    folder = f"{HOME}/{name}"
+    return {"SKEIN_OPERATOR": name, "XDG_STATE_HOME": f"{folder}/state", "XDG_CACHE_HOME": f"{folder}/cache"}
+
+
+def open_server(lab: Lab) -> None:
+    """Let whoever may log in at the other machines log in as root at server-1, where the files are."""
+    keys = lab.path("server-1", "/home/deploy/.ssh/authorized_keys").read_bytes()
+    lab.path("server-1", f"{HOME}/.ssh/authorized_keys").write_bytes(keys)
 
 
 def small_site(lab: Lab, path: str, files: Mapping[str, bytes | None] | None = None) -> Site:

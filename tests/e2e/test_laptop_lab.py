@@ -8,31 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_operator import FOLDER, HOME, Operator, Run, small_site
+from lab_operator import HOME, Operator, open_server, small_site
 from real_site import Site
 
 from tasks.remote.lab import Lab
 
 SIZE = 6 << 20
 TABLES: dict[str, dict[str, Any]] = {"groups": {"web": {"hosts": ["web-[01-02]"]}}}
-SOURCE = '[source]\nhost = { name = "server-1", user = "root" }\n'
 
 
 class Laptop(Operator):
-    """Whoever sits at the laptop, with the same configuration, but for where the files are."""
-
-    def write(self, text: str) -> None:
-        folder = self.lab.path("laptop", FOLDER)
-        folder.mkdir(exist_ok=True)
-        (folder / f"{self.environment}.toml").write_text(text.replace("[source]\n", SOURCE))
-
-    def fab(self, *argv: str, code: int | None = 0, program: str = "fabric", **_: Any) -> Run:
-        command, variables = self._command(argv, None, program)
-        done = self.lab.run("laptop", command, env=variables, check=False)
-        run = Run(done.returncode, done.stdout, done.stderr)
-        assert code in (None, run.code), f"{' '.join(argv)} ended with {run.code}, not {code}:\n{run.out}{run.err}"
-        assert "Traceback" not in run.err, run.err
-        return run
+    """Whoever sits at the laptop."""
 
     def carried(self) -> int:
         """Return the bytes that crossed the laptop's link so far, both ways."""
@@ -48,8 +34,7 @@ class Laptop(Operator):
 @pytest.fixture(scope="module")
 def lab(able: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with Lab(tmp_path_factory.mktemp("lab"), targets=2, laptop=True) as machines:
-        keys = machines.path("server-1", "/home/deploy/.ssh/authorized_keys").read_bytes()
-        machines.path("server-1", f"{HOME}/.ssh/authorized_keys").write_bytes(keys)
+        open_server(machines)
         yield machines
 
 
@@ -60,7 +45,7 @@ def site(lab: Lab) -> Site:
 
 @pytest.fixture(scope="module")
 def laptop(lab: Lab, site: Site) -> Laptop:
-    found = Laptop(lab, **TABLES)
+    found = Laptop(lab, machine="laptop", **TABLES)
     found.fab("setup")
     before = found.carried()
     first = found.deploy()

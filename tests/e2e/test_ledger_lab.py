@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_operator import FOLDER, HOME, Operator, Run, small_site
+from lab_operator import FOLDER, HOME, Operator, Run, small_site, somebody
 from real_site import Site
 
 from tasks.remote.lab import Lab, wait_until
@@ -21,12 +21,6 @@ HUB, OTHER = "mirror-1", "mirror-2"
 REF = "refs/skein/ledger/prod"
 CONTENDERS = 6
 TABLES: dict[str, dict[str, Any]] = {"groups": {"web": {"hosts": ["web-[01-02]"]}}, "ssh": {"connect_timeout": 3}}
-
-
-def somebody(name: str) -> dict[str, str]:
-    """Return the variables that make an operator with a state and a cache of his own."""
-    home = f"{HOME}/{name}"
-    return {"SKEIN_OPERATOR": name, "XDG_STATE_HOME": f"{home}/state", "XDG_CACHE_HOME": f"{home}/cache"}
 
 
 ANN, BOB = somebody("ann"), somebody("bob")

@@ -104,6 +104,7 @@ REQUIRED = {
     "bench": {"scenario": "story"},
     "lab.link": {"on": "web-01"},
     "lab.run": {"command": "true"},
+    "dev.soak": {"name": "kills"},
     "diff": {"old": "1", "new": "2"},
     "history": {"host": "web-1"},
 }
