@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_operator import FOLDER, HOME, Operator, Run, small_site, somebody
+from lab_operator import FOLDER, Operator, Run, small_site, somebody
 from real_site import Site
 
 from tasks.remote.lab import Lab, wait_until
