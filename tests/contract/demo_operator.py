@@ -38,18 +38,23 @@ class DemoOperator:
 
     def run(self, *argv: str, program: str = "fabric", **variables: str) -> Ran:
         """Run one command to its end."""
-        done = subprocess.run(
+        process = self.start(*argv, program=program, **variables)
+        out, err = process.communicate(timeout=120)
+        assert "Traceback" not in err, err
+        return Ran(process.returncode, out, err)
+
+    def start(self, *argv: str, program: str = "fabric", **variables: str) -> subprocess.Popen[str]:
+        """Start a command, which leads its own process group as at a terminal."""
+        return subprocess.Popen(
             [sys.executable, "-m", program, *argv],
             cwd=CHECKOUT,
             env={**os.environ, **self._places, **self.variables, **variables},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Ran(done.returncode, done.stdout, done.stderr)
 
     def config(self, **more: str) -> None:
         """Write the demo's configuration anew; each of ``more`` is lines for the table of that name."""
