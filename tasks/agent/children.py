@@ -72,14 +72,16 @@ def run(
 class Child:
     """A program that runs in a process group of its own; ``hold`` hands it the host's lock.
 
+    It reads ``stdin``, or where that is None what is written to ``input``.
+
     Started with posix_spawn(3): to import subprocess takes a host longer than most of what it is asked for.
     """
 
     def __init__(
-        self, words: Sequence[str], variables: Mapping[str, str], stdin: Union[bytes, str], hold: bool
+        self, words: Sequence[str], variables: Mapping[str, str], stdin: Union[bytes, str, None], hold: bool
     ) -> None:
         self.status: Optional[int] = None
-        source = _readable(stdin) if stdin else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        source, self.input = os.pipe() if stdin is None else (_readable(stdin), -1)
         self.output, out = os.pipe()
         self.errors, err = os.pipe()
         actions = [(os.POSIX_SPAWN_DUP2, each, number) for number, each in enumerate((source, out, err))]
@@ -123,14 +125,16 @@ class Child:
                 while time.monotonic() < ends_at:
                     os.killpg(self.pid, 0)  # until nobody is left who could still write
                     time.sleep(0.01)
-        os.close(self.output)
-        os.close(self.errors)
+        for each in (self.output, self.errors, *([self.input] if self.input >= 0 else [])):
+            os.close(each)
 
 
 def _readable(data: Union[bytes, str]) -> int:
     """Return a descriptor that reads ``data``: the file of that path, or one in memory, for a pipe could block."""
     if isinstance(data, str):
         return os.open(data, os.O_RDONLY)
+    if not data:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     descriptor = os.memfd_create("skein")
     with open(descriptor, "wb", closefd=False) as file:
         file.write(data)

@@ -38,8 +38,10 @@ def apply(repo: Repo, request: Json, there: Dict[str, str]) -> Optional[str]:
     try:
         unpack(repo, pack)
         failpoint("agent.delta.unpacked")
+        if not repo.holds(commit):
+            return "the delta lacks the release's commit"
         _end_history_at(repo, commit)
-        repo.must("update-ref", "--no-deref", request["ref"], commit)
+        repo.enter(request["ref"], commit)
     except Problem as problem:
         if problem.code == "disk-full":
             raise

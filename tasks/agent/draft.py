@@ -7,7 +7,7 @@ import stat
 
 from .children import run
 from .failpoints import failpoint
-from .growth import need_room
+from .growth import need_room, sizes_of
 from .lean import suppress
 from .place import sync
 from .problem import Problem, os_text
@@ -15,8 +15,10 @@ from .trees import DIRECTORY, LINK, MODES, differences, parents, remove, set_mod
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
+    from typing import List, Optional, Sequence
+
+    from .objects import Objects
     from .record import Record
-    from .repo import Repo
     from .trees import Changes, Links
     from .wire import Wire
 
@@ -28,9 +30,9 @@ class Draft:
     """A directory that is as ``known`` says and is to become ``tree``, which differs by ``changes``, with ``links``."""
 
     def __init__(
-        self, wire: Wire, repo: Repo, path: str, known: Record, tree: str, changes: Changes, links: Links
+        self, wire: Wire, objects: Objects, path: str, known: Record, tree: str, changes: Changes, links: Links
     ) -> None:
-        self.wire, self.repo, self.path, self.tree = wire, repo, path, tree
+        self.wire, self.objects, self.repo, self.path, self.tree = wire, objects, objects.repo, path, tree
         self.root = os.fsencode(path)
         self.record, self.is_new = known.becomes(tree, changes, links), not known.lines
         self.unwanted = [name for name in changes if name in known.lines]
@@ -41,12 +43,14 @@ class Draft:
     def fill(self, timeout_s: float) -> None:
         """Take away and write what differs, check all of it, make it durable; raise Problem "bad-checkout"."""
         self._clear()
-        size = need_room(self.repo, [self.record.entry(name)[1] for name in self.files])
+        contents = None if self.is_new or len(self.files) > FEW else self._contents()
+        blobs = [self.record.entry(name)[1] for name in self.files] if contents is None else []
+        need_room(self.repo, sizes_of(self.repo, blobs) if contents is None else [len(each) for each in contents])
         failpoint("agent.stage.begin")
-        if self.is_new or len(self.files) > FEW or size > SMALL:
+        if contents is None:
             self._check_out(timeout_s)
         else:
-            self._write()
+            self._write(contents)
         failpoint("agent.stage.checkout")
         for name in self.links:
             self._make_parents(name)
@@ -63,16 +67,20 @@ class Draft:
             with suppress(OSError):  # it holds something still
                 os.rmdir(os.path.join(self.root, folder))
 
-    def _write(self) -> None:
-        """Write a few small files, with one git for all of them."""
-        wanted = b"".join(self.record.entry(name)[1] + b"\n" for name in self.files)
-        told = self.repo.must("cat-file", "--batch", stdin=wanted, timeout_s=60) if wanted else b""
+    def _contents(self) -> Optional[List[bytes]]:
+        """Return what the files must hold, None where that is more than a little."""
+        contents, room = [], SMALL
         for name in self.files:
-            header, _, told = told.partition(b"\n")
-            if header.endswith(b" missing"):
-                raise Problem("git", "an object of the release is missing")
-            size = int(header.split(b" ")[2])
-            content, told = told[:size], told[size + 1 :]
+            content = self.objects.read(self.record.entry(name)[1], "blob", room)
+            if content is None:
+                return None
+            contents.append(content)
+            room -= len(content)
+        return contents
+
+    def _write(self, contents: Sequence[bytes]) -> None:
+        """Write a few small files."""
+        for name, content in zip(self.files, contents):
             self._make_parents(name)
             path, mode = os.path.join(self.root, name), self.record.entry(name)[0]
             if mode == LINK:
@@ -107,11 +115,12 @@ class Draft:
 
     def _check(self) -> None:
         """Hash what was written; raise Problem "bad-checkout" where it is not what must be."""
-        entries, links = self.record.entries(), self.record.links
+        links = self.record.links
         if self.is_new:
-            found = differences(self.root, entries, links, 5, self.wire.check, self.record)
+            found = differences(self.root, self.record.entries(), links, 5, self.wire.check, self.record)
         else:
             self.record.begin()
+            entries = {name: self.record.entry(name) for name in self.files}
             seen = ((name, os.path.join(self.root, name)) for name in (*self.files, *self.links))
             told = ((name, wrong(path, name, os.lstat(path), entries, links, self.record)) for name, path in seen)
             found = ["%s: %s" % (os_text(name), why) for name, why in told if why]

@@ -12,7 +12,7 @@ from .repo import Repo
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Iterable, Iterator, Sequence, Tuple
+    from typing import Iterable, Iterator, List, Sequence, Tuple
 
     from .problem import Json
     from .wire import Wire
@@ -27,15 +27,19 @@ GRACE = "2.weeks.ago"  # a running fetch may still need what nothing refers to a
 RETIRABLE = Pattern(r"refs/(?:tags/release|skein/releases/[a-z0-9-]+)/[0-9]{8}T[0-9]{6}Z-[0-9]{4,9}-[0-9a-f]{7}\Z")
 
 
-def need_room(repo: Repo, blobs: Sequence[bytes]) -> int:
-    """Return the bytes of these contents; raise Problem "disk-full", with the numbers, where the disk has too little.
+def sizes_of(repo: Repo, blobs: Sequence[bytes]) -> List[int]:
+    """Return the bytes of these contents."""
+    words = ("cat-file", "--batch-check=%(objectsize)")
+    told = repo.must(*words, stdin=b"\n".join([*blobs, b""]), timeout_s=60).split() if blobs else []
+    return [int(size) for size in told if size.isdigit()]
+
+
+def need_room(repo: Repo, sizes: Sequence[int]) -> None:
+    """Raise Problem "disk-full", with the numbers, where the disk has too little for files of these sizes.
 
     What must stay free is 64 MB and 1000 inodes, or a sixteenth of a disk that is small.
     """
     disk = os.statvfs(os.path.dirname(repo.path))
-    words = ("cat-file", "--batch-check=%(objectsize)")
-    told = repo.must(*words, stdin=b"\n".join([*blobs, b""]), timeout_s=60).split() if blobs else []
-    sizes = [int(size) for size in told if size.isdigit()]
     block = disk.f_frsize
     wanted = sum(-(-size // block) * block for size in sizes)
     wanted += min(ROOM_BYTES, disk.f_blocks * block // ROOM_SHARE)
@@ -43,11 +47,10 @@ def need_room(repo: Repo, blobs: Sequence[bytes]) -> int:
     if free < wanted:
         short = "%d MB are free on the disk of %s and the release needs %d MB with what must stay free: free some"
         raise Problem("disk-full", short % (free >> 20, os.path.dirname(repo.path), -(-wanted // (1 << 20))))
-    inodes = len(blobs) + min(ROOM_INODES, disk.f_files // ROOM_SHARE)
+    inodes = len(sizes) + min(ROOM_INODES, disk.f_files // ROOM_SHARE)
     if disk.f_files and disk.f_favail < inodes:
         short = "%d inodes are free on the disk of %s and the release needs %d with what must stay free: free some"
         raise Problem("disk-full", short % (disk.f_favail, os.path.dirname(repo.path), inodes))
-    return sum(sizes)
 
 
 def tidy(repo: Repo, refs: Iterable[str]) -> None:
@@ -58,9 +61,7 @@ def tidy(repo: Repo, refs: Iterable[str]) -> None:
     """
     kept = set(refs)
     dropped = [ref for ref in _loose_refs(repo) if ref not in kept]
-    if dropped:
-        orders = "".join("delete %s\n" % ref for ref in dropped).encode("utf-8", "surrogateescape")
-        repo.must("update-ref", "--no-deref", "--stdin", stdin=orders)
+    repo.forget(dropped)
     failpoint("agent.tidy.before")
     if has_grown(repo):
         repo.must("repack", "-a", "-d", "-q", gently=True, timeout_s=REPACK_S)

@@ -21,7 +21,7 @@ from .problem import Problem
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Callable, Dict, Optional, TypeVar, Union
+    from typing import Callable, Dict, Optional, Sequence, Tuple, TypeVar, Union
 
     from .problem import Json
 
@@ -227,21 +227,32 @@ def sync(path: Union[str, bytes]) -> None:
 
 def replace(path: str, draft: str, content: bytes, mode: int) -> None:
     """Replace a file durably, by way of ``draft``: the old content or the new, whatever happens."""
-    with suppress(FileNotFoundError):
-        os.unlink(draft)  # of a run that was killed; others are kept out by a lock
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.rename(draft, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(draft)
-        raise
+    _put([(path, draft, content)], mode)
     sync(os.path.dirname(path))
+
+
+def put(files: Dict[str, bytes], mode: int) -> None:
+    """Replace files as ``replace`` does, all their contents synced at once; the caller syncs their directories."""
+    _put([(path, "%s.%d.new" % (path, os.getpid()), content) for path, content in files.items()], mode)
+
+
+def _put(files: Sequence[Tuple[str, str, bytes]], mode: int) -> None:
+    try:
+        for _, draft, content in files:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)  # of a run that was killed; others are kept out by a lock
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(content)
+                os.fchmod(file.fileno(), mode)
+        for _, draft, _ in files:
+            sync(draft)
+        for path, draft, _ in files:
+            os.rename(draft, path)
+    except BaseException:
+        for _, draft, _ in files:
+            with suppress(OSError):
+                os.unlink(draft)
+        raise
 
 
 def write_json(path: str, value: Json) -> None:

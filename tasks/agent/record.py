@@ -1,6 +1,7 @@
 """The record of a release's files as they were when each was last hashed: what still looks so needs no hashing.
 
-In the file: a line of JSON ``{"format", "tree", "links"}``; then for each path mode, object id, look, TAB, path, NUL.
+In the file: a line of JSON ``{"format", "tree", "links", "crc"}``; all paths; for each of them mode, object id, look.
+Between two of them stands a NUL, between the paths and what is said of them two: so it is read and written at once.
 A look is what changes with every change of a file; no program can set the time of the last change (stat(2)).
 """
 
@@ -9,9 +10,10 @@ from __future__ import annotations
 import os
 import stat
 import time
+import zlib
 
 from .lean import dumps, loads
-from .place import FORMAT, replace
+from .place import FORMAT
 from .trees import DIRECTORY, as_bytes, as_text, wrong
 
 TYPE_CHECKING = False  # so that no host imports typing
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from .trees import Changes, Entries, Links
 
 
+KIND, FOLDER = 0o170000, 0o040000  # of what stands at a path: inode(7)
 TICK_NS = 20_000_000  # a file's time of change is that of the last tick of the kernel's clock
 COARSE_NS = 2_000_000_000  # where times are kept in whole seconds, as by ext4 with small inodes, or in every other one
 LOOK = b" %d %d %d %d %d"
@@ -71,29 +74,29 @@ class Record:
         self.begin()
         if stat.S_IMODE(os.lstat(root).st_mode) & 0o777 != DIRECTORY:
             return False
-        count, waiting = 0, [b""]
+        count, waiting, lines = 0, [b""], self.lines
         while waiting:
             folder = waiting.pop()
             check()
             with os.scandir(os.path.join(root, folder) if folder else root) as listing:
                 before = folder and folder + b"/"
-                is_empty = True
-                for item in listing:
-                    is_empty = False
-                    path = before + item.name
-                    seen = item.stat(follow_symlinks=False)
-                    line = self.lines.get(path)
-                    if stat.S_ISDIR(seen.st_mode):
-                        if stat.S_IMODE(seen.st_mode) & 0o777 != DIRECTORY:
-                            return False
-                        waiting.append(path)
-                    elif line is None or not line.endswith(look(seen)):
-                        if self._is_wrong(root, path, seen):
-                            return False
-                        count += 1
-                    else:
-                        count += 1
-                if is_empty and folder:
+                names = list(listing)
+            count += len(names)
+            if folder and not names:
+                return False
+            for item in names:  # every file of a release passes here: mind what it costs
+                path = before + item.name
+                seen = item.stat(follow_symlinks=False)
+                mode = seen.st_mode
+                if mode & KIND == FOLDER:
+                    if mode & 0o777 != DIRECTORY:
+                        return False
+                    waiting.append(path)
+                    count -= 1
+                    continue
+                line = lines.get(path)
+                found = LOOK % (mode, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
+                if (line is None or not line.endswith(found)) and self._is_wrong(root, path, seen):
                     return False
         return count == len(self.lines) + len(self.links)
 
@@ -101,12 +104,12 @@ class Record:
         entries = {path: self.entry(path)} if path in self.lines else {}
         return wrong(os.path.join(root, path), path, seen, entries, self.links, self) is not None
 
-    def save(self, path: str) -> None:
-        """Write it, durably."""
+    def content(self) -> bytes:
+        """Return what its file holds."""
         links = {as_text(name): as_text(text) for name, text in self.links.items()}
-        header = dumps({"format": FORMAT, "tree": self.tree, "links": links}).encode("ascii")
-        body = b"".join([b"%s\t%s\0" % (line, name) for name, line in self.lines.items()])
-        replace(path, path + ".new", header + b"\n" + body, 0o644)
+        body = b"\0".join(self.lines) + b"\0\0" + b"\0".join(self.lines.values())
+        about = {"format": FORMAT, "tree": self.tree, "links": links, "crc": zlib.crc32(body)}
+        return dumps(about).encode("ascii") + b"\n" + body
 
 
 def look(seen: os.stat_result) -> bytes:
@@ -120,11 +123,10 @@ def read_record(path: str) -> Optional[Record]:
         with open(path, "rb") as file:
             header, _, body = file.read().partition(b"\n")
         about = loads(header)
-        if about["format"] != FORMAT:
+        if about["format"] != FORMAT or about["crc"] != zlib.crc32(body):
             return None
-        pairs = [line.split(b"\t", 1) for line in body.split(b"\0")[:-1]]
+        names, _, lines = body.partition(b"\0\0")
         links = {as_bytes(name): as_bytes(text) for name, text in about["links"].items()}
-        record = Record(str(about["tree"]), {name: line for line, name in pairs}, links)
-        return record if all(line.count(b" ") in (1, 6) for line in record.lines.values()) else None
+        return Record(str(about["tree"]), dict(zip(names.split(b"\0"), lines.split(b"\0"))) if names else {}, links)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -7,13 +7,14 @@ import os
 from .children import run
 from .lean import suppress
 from .names import is_object_id, is_odd
+from .place import replace, sync
 from .problem import Problem, os_text
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Any, Dict, Optional, Sequence, Tuple
+    from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-    from .trees import Changes, Entries
+    from .trees import Entries
     from .wire import Wire
 
 OLDEST_GIT = (2, 25)
@@ -55,6 +56,7 @@ def environment(home: str) -> Dict[str, str]:
         "LC_ALL": "C",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_DEFAULT_REF_FORMAT": "files",  # whose refs can be read and written without git
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_ALLOW_PROTOCOL": "file:git:ssh:https",
@@ -82,12 +84,20 @@ class Repo:
         if self.own and os.path.exists(os.path.join(self.own, OWN_KEY)):
             variables["GIT_SSH_COMMAND"] = OWN_SSH
             options.setdefault("directory", self.own)
-        settings = [word for setting in SETTINGS for word in ("-c", setting)]
-        words = [*(["nice", "-n", "19"] if gently else []), "git", *settings, "--git-dir=" + self.path, *arguments]
+        words = [*(["nice", "-n", "19"] if gently else []), *self.words(*arguments)]
         try:
             return run(self.wire, words, environment=variables, **options)
         except FileNotFoundError as error:
             raise Problem("no-git", NO_GIT) from error
+
+    def words(self, *arguments: str) -> List[str]:
+        """Return the command line that runs git here, as ours alone."""
+        return [
+            "git",
+            *[word for setting in SETTINGS for word in ("-c", setting)],
+            "--git-dir=" + self.path,
+            *arguments,
+        ]
 
     def must(self, *arguments: str, **options: Any) -> bytes:
         """Run git and return its output; raise Problem where it fails."""
@@ -150,34 +160,56 @@ class Repo:
         return status == 0 and output.strip() == commit.encode()
 
     def standing(self, refs: Sequence[str]) -> Dict[str, str]:
-        """Return the commits at which refs stand, {ref: object id}, with one git for all of them."""
-        listed = self.must("for-each-ref", "--format=%(refname) %(objectname)", "--", *refs).decode("ascii")
-        return dict(line.split(" ") for line in listed.splitlines())
+        """Return the commits at which refs stand, {ref: object id}; git is asked only where it may have packed one."""
+        found = {ref: self._loose(ref) for ref in refs}
+        if not all(found.values()) and any(map(self._has, ("packed-refs", "reftable"))):
+            listed = self.must("for-each-ref", "--format=%(refname) %(objectname)", "--", *refs).decode("ascii")
+            return dict(line.split(" ") for line in listed.splitlines())
+        return {ref: commit for ref, commit in found.items() if commit}
+
+    def holds(self, identity: str) -> bool:
+        """Tell whether an object is here."""
+        loose = os.path.join(self.path, "objects", identity[:2], identity[2:])
+        return os.path.exists(loose) or not self.git("cat-file", "-e", identity)[0]
+
+    def enter(self, ref: str, commit: str) -> None:
+        """Let a ref stand at a commit, durably, as git-update-ref(1) does; what it needs is here."""
+        if self._has("reftable"):
+            self.must("update-ref", "--no-deref", ref, commit)
+            return
+        path = os.path.join(self.path, ref)
+        if not os.path.isdir(os.path.dirname(path)):
+            os.makedirs(os.path.dirname(path))
+            sync(os.path.dirname(os.path.dirname(path)))
+        replace(path, path + ".lock", (commit + "\n").encode("ascii"), 0o644)
+
+    def forget(self, refs: Sequence[str]) -> None:
+        """Delete refs that nobody packed."""
+        for ref in refs if not self._has("packed-refs") else ():
+            os.unlink(os.path.join(self.path, ref))
+        if refs and self._has("packed-refs"):
+            orders = "".join("delete %s\n" % ref for ref in refs).encode("utf-8", "surrogateescape")
+            self.must("update-ref", "--no-deref", "--stdin", stdin=orders)
+
+    def _loose(self, ref: str) -> str:
+        """Return the commit at which a ref stands that has a file of its own, nothing where it has none."""
+        try:
+            with open(os.path.join(self.path, ref), encoding="ascii", errors="replace") as file:
+                commit = file.read(100).strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        if not is_object_id(commit):
+            raise Problem("git", "%s is damaged" % ref)
+        return commit
+
+    def _has(self, name: str) -> bool:
+        return os.path.lexists(os.path.join(self.path, name))
 
     def is_complete(self, commit: str, timeout_s: float) -> bool:
         """Tell whether every object of a release commit is here: a power cut can leave a ref and nothing behind it."""
         words = ("rev-list", "--objects", "--quiet", "--max-count=1", "--end-of-options", commit)
         status, _, _ = self.git(*words, timeout_s=timeout_s)
         return status == 0
-
-    def tree_of(self, commit: str) -> str:
-        """Return the tree of a release commit that is here."""
-        if not is_object_id(commit):
-            raise Problem("bad-request", "malformed commit")
-        return self.must("rev-parse", "--verify", "--end-of-options", commit + "^{tree}").decode("ascii").strip()
-
-    def changes(self, old: str, new: str) -> Changes:
-        """Return what a tree must hold where it differs from an older one: {path: (mode, object id), or None}."""
-        if not old:
-            return dict(self.entries(new))
-        if not is_object_id(old) or not is_object_id(new):
-            raise Problem("bad-request", "malformed tree")
-        raw = self.must("diff-tree", "-r", "-z", "--no-renames", old, new).split(b"\0")[:-1]
-        changes: Changes = {}
-        for about, path in zip(raw[::2], raw[1::2]):
-            _, mode, _, identity, kind = about.split(b" ")
-            changes[path] = None if kind == b"D" else (_mode(mode, path), identity)
-        return changes
 
     def entries(self, tree: str) -> Entries:
         """Return what a tree must hold: {path: (mode, object id)}."""
@@ -188,11 +220,11 @@ class Repo:
         for line in listing.split(b"\0")[:-1]:
             about, _, path = line.partition(b"\t")
             mode, _, identity = about.split(b" ")
-            entries[path] = (_mode(mode, path), identity)
+            entries[path] = (kind_of(mode, path), identity)
         return entries
 
 
-def _mode(mode: bytes, path: bytes) -> bytes:
+def kind_of(mode: bytes, path: bytes) -> bytes:
     """Return the mode as it is checked out; raise Problem for what is no file, and for a path that leads elsewhere."""
     if is_odd(path):
         raise Problem("bad-tree", "%s is no path that a release may hold" % os_text(path))

@@ -17,7 +17,7 @@ from .trees import remove
 
 TYPE_CHECKING = False  # so that no host imports typing
 if TYPE_CHECKING:
-    from typing import Callable, Iterator, Optional, Sequence
+    from typing import Callable, Optional, Sequence
 
     from .place import Place
     from .problem import Json
@@ -88,20 +88,18 @@ def live_until(history: Sequence[Json], identity: str) -> Optional[float]:
 
 def is_used(path: str) -> bool:
     """Tell whether a process works in a directory or has something of it open, as far as this user may look."""
-    inside = os.path.realpath(path)
-    for process in filter(str.isdigit, os.listdir(PROC)):
-        with suppress(OSError):  # another user's, or it ended
-            if any(link == inside or link.startswith(inside + "/") for link in _links(os.path.join(PROC, process))):
-                return True
+    inside = os.path.realpath(path) + "/"
+    for process in os.listdir(PROC):
+        folder = "%s/%s/" % (PROC, process)
+        try:
+            names = ["cwd", "root", *["fd/" + name for name in os.listdir(folder + "fd")]]
+        except OSError:
+            continue  # another user's, or it ended, or it is no process
+        for name in names:
+            with suppress(OSError):  # it was closed meanwhile
+                if (os.readlink(folder + name) + "/").startswith(inside):
+                    return True
     return False
-
-
-def _links(folder: str) -> Iterator[str]:
-    yield os.readlink(os.path.join(folder, "cwd"))
-    yield os.readlink(os.path.join(folder, "root"))
-    for name in os.listdir(os.path.join(folder, "fd")):
-        with suppress(FileNotFoundError):
-            yield os.readlink(os.path.join(folder, "fd", name))
 
 
 def spares(place: Place) -> Sequence[str]:

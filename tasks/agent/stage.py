@@ -6,8 +6,9 @@ import os
 
 from .draft import Draft
 from .failpoints import failpoint
-from .lean import suppress
-from .place import FORMAT, Place, read_json, sync, write_json
+from .lean import dumps, suppress
+from .objects import Objects
+from .place import FORMAT, Place, put, read_json, sync
 from .policy import RELEASES
 from .problem import Problem, os_text
 from .record import Record, read_record
@@ -34,12 +35,18 @@ def stage(wire: Wire, place: Place, request: Json) -> Json:
     it cannot be had: Problem "not-adopted".
     """
     identity, repo = request["id"], Repo(wire, place.repo)
-    final = place.release(identity)
     if place.adopted(identity) and place.stands(identity):
         return {"made": False, "files": 0}
     if "commit" not in request:
         raise not_adopted(identity)
-    if repo.tree_of(request["commit"]) != request["tree"]:
+    with Objects(repo) as objects:
+        return _stage(wire, place, objects, request)
+
+
+def _stage(wire: Wire, place: Place, objects: Objects, request: Json) -> Json:
+    identity, repo = request["id"], objects.repo
+    final = place.release(identity)
+    if objects.tree_of(request["commit"]) != request["tree"]:
         raise Problem("bad-request", "tree %s is not that of the release commit" % request["tree"])
     if request.get("restricted") and not repo.has(request["commit"], RELEASES % place.environment + identity):
         raise Problem("restricted", "a restricted key may stage a release only as it is called on the mirrors")
@@ -51,31 +58,31 @@ def stage(wire: Wire, place: Place, request: Json) -> Json:
             raise Problem("damaged-live", told % identity)
         os.rename(final, place.private("damaged-" + identity))
     try:
-        return {"made": True, "files": len(_make_at_last(wire, place, repo, request).lines)}
+        return {"made": True, "files": len(_make_at_last(wire, place, objects, request).lines)}
     except Problem as problem:
         if problem.code in ("git", "bad-checkout"):
             repo.doubt(request["timeout_s"])
         raise
 
 
-def _make_at_last(wire: Wire, place: Place, repo: Repo, request: Json) -> Record:
+def _make_at_last(wire: Wire, place: Place, objects: Objects, request: Json) -> Record:
     """Make the release and return the record of its files; anew where what is another user's made the spare useless."""
     kept = spares(place)
     try:
-        return _make(wire, place, repo, request)
+        return _make(wire, place, objects, request)
     except (PermissionError, Problem) as error:
         if kept == spares(place) or (isinstance(error, Problem) and error.code != "bad-checkout"):
             raise
-        return _make(wire, place, repo, request)  # the spare is no more
+        return _make(wire, place, objects, request)  # the spare is no more
 
 
-def _make(wire: Wire, place: Place, repo: Repo, request: Json) -> Record:
+def _make(wire: Wire, place: Place, objects: Objects, request: Json) -> Record:
     """Make the release out of sight and move it into place."""
     draft = place.private(request["id"])
     try:
-        known, changes = _begin(wire, place, repo, request, draft)
+        known, changes = _begin(wire, place, objects, request, draft)
         links = plan_links(place, known.becomes("", changes, {}).lines, request["linked_dirs"], request["linked_files"])
-        making = Draft(wire, repo, draft, known, request["tree"], changes, links)
+        making = Draft(wire, objects, draft, known, request["tree"], changes, links)
         making.fill(request["timeout_s"])
         _publish(place, request, draft, making.record)
     except BaseException:
@@ -98,12 +105,13 @@ def _held(wire: Wire, place: Place, repo: Repo, request: Json) -> int:
     if manifest is None or manifest["tree"] != request["tree"]:
         return 0
     if record is None or record.tree != request["tree"]:
-        record = Record("", {}, {}).becomes(request["tree"], repo.changes("", request["tree"]), {})
+        whole: Changes = dict(repo.entries(request["tree"]))
+        record = Record("", {}, {}).becomes(request["tree"], whole, {})
     record.links = plan_links(place, record.lines, request["linked_dirs"], request["linked_files"])
     return len(record.lines) if record.holds(os.fsencode(place.release(request["id"])), wire.check) else 0
 
 
-def _begin(wire: Wire, place: Place, repo: Repo, request: Json, draft: str) -> Tuple[Record, Changes]:
+def _begin(wire: Wire, place: Place, objects: Objects, request: Json, draft: str) -> Tuple[Record, Changes]:
     """Bring the spare to ``draft``, or make an empty directory; return its record and how the release differs.
 
     Every file of a spare is as it was when it was last hashed, or is hashed again; with any damage none of them serves.
@@ -117,13 +125,13 @@ def _begin(wire: Wire, place: Place, repo: Repo, request: Json, draft: str) -> T
             known = known.becomes(known.tree, {path: known.entry(path) for path in known.lines}, known.links)
         with suppress(Problem, OSError):  # the objects of its tree may be gone, or others be at work in it
             if known.holds(os.fsencode(spare), wire.check):
-                changes = repo.changes(known.tree, request["tree"])
+                changes = objects.changes(known.tree, request["tree"])
                 os.rename(spare, draft)
                 return known, changes
         with suppress(OSError):  # the sweep tries again
             remove(spare)
     os.mkdir(draft, 0o777)
-    return Record("", {}, {}), repo.changes("", request["tree"])
+    return Record("", {}, {}), dict(objects.repo.entries(request["tree"]))
 
 
 def verify(wire: Wire, place: Place, request: Json) -> Json:
@@ -218,9 +226,10 @@ def _publish(place: Place, request: Json, draft: str, record: Record) -> None:
         "files": len(record.lines),
         "links": {as_text(path): as_text(text) for path, text in record.links.items()},
     }
-    write_json(place.manifest(identity), manifest)
-    record.save(place.record(identity))
+    files = {place.manifest(identity): dumps(manifest).encode("ascii"), place.record(identity): record.content()}
+    put(files, 0o644)
     failpoint("agent.stage.manifest")
     os.rename(draft, place.release(identity))
     failpoint("agent.stage.renamed")
-    sync(place.releases)
+    for folder in (place.manifests, place.records, place.releases):  # a release without a manifest is not staged
+        sync(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -96,9 +97,14 @@ def test_what_a_delta_brought_is_on_the_disk_before_the_release_is_live(
     if tuple(map(int, (repo.git_version(Wire()) or "").split(".")[:2])) < (2, 36):
         lack("git 2.36 or newer")
     request = {"base": "", "base_commit": "", "commit": made.commit, "ref": made.ref, "payload": pack(host, made, None)}
+    synced: list[str] = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda at: (synced.append(os.readlink(f"/proc/self/fd/{at}")), sync(at)))
     assert apply(target, request, {}) is None
     flushed = [line for line in trace.read_text().splitlines() if 'hardware-flush"' in line]
-    assert len(flushed) == 2, "the objects, all at once, and the ref"
+    assert len(flushed) == 1, "the objects, all at once"
+    ref = os.path.join(target.path, made.ref)
+    assert synced[-2:] == [ref + ".lock", os.path.dirname(ref)], "the ref, last of all"
 
 
 def test_without_the_base_the_mirrors_are_asked_and_the_reason_named(host: Host) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from agent_host import Agent, Host, Refused, git, tree_of
 
-from tasks.agent.growth import PACKS_MOST, has_grown, need_room
+from tasks.agent.growth import PACKS_MOST, has_grown, need_room, sizes_of
 from tasks.agent.mirror import HARMLESS, make_mirror
 from tasks.agent.problem import Problem
 from tasks.agent.repo import Repo
@@ -324,11 +324,13 @@ def test_a_release_needs_room_for_its_files_and_some_to_spare(
 ) -> None:
     host = Host(tmp_path)
     blobs = [git("hash-object", "-w", "--stdin", data=b"x" * size, cwd=host.mirror) for size in (2 << 20, 1 << 20)]
-    wanted = [blob.encode() for blob in blobs]
+    repo = Repo(Wire(), str(host.mirror))
+    sizes = sizes_of(repo, [blob.encode() for blob in blobs])
+    assert sizes == [2 << 20, 1 << 20]
     monkeypatch.setattr("tasks.agent.growth.os.statvfs", lambda path: found)
     if not told:
-        assert need_room(Repo(Wire(), str(host.mirror)), wanted) == 3 << 20
+        need_room(repo, sizes)
         return
     with pytest.raises(Problem, match=told) as caught:
-        need_room(Repo(Wire(), str(host.mirror)), wanted)
+        need_room(repo, sizes)
     assert caught.value.code == "disk-full"
