@@ -25,8 +25,8 @@ from .store import Store
 RECORD = "record.json"
 SEEN = "refs/skein/seen/"
 QUICK_S = 30.0
-WAIT_FOR_HUB_S = 1.0
-"""How long a mirror's copy waits for the hub's."""
+GRACE_S = 0.3
+"""For so long at least a first copy waits for the hub's, or a fresher one; or as long again as it took itself."""
 
 LOOK_EVERY_S = 1.0
 SPREAD_S = 60.0
@@ -146,9 +146,10 @@ class Book:
         self._memory.drop(records)
 
     def copy(self) -> Copy:
-        """Return the best copy that can be had now: the hub's, else any mirror's, else what was seen here last.
+        """Return the best copy that can be had now: the hub's, else the longest, else what was seen here last.
 
-        All are asked at once, and a mirror that is away delays nobody. Raise RepositoryError where nothing is known.
+        All are asked at once, and a mirror that is away delays nobody for more than a moment. Raise RepositoryError
+        where nothing is known.
         """
         answers: dict[str, Chain | RepositoryError] = {}
         told = threading.Condition()
@@ -166,8 +167,11 @@ class Book:
         for name in names:
             threading.Thread(target=ask, args=(name,), name="skein-ledger", daemon=True).start()
         with told:
+            began = time.monotonic()
             told.wait_for(lambda: len(answers) == len(names) or any(isinstance(a, Chain) for a in answers.values()))
-            told.wait_for(lambda: self._hub_name in answers, WAIT_FOR_HUB_S)
+            grace_s = max(GRACE_S, time.monotonic() - began)
+            hub = self._hub_name
+            told.wait_for(lambda: len(answers) == len(names) or isinstance(answers.get(hub), Chain), grace_s)
             found = {name: answers[name] for name in names if name in answers}
         return self._best(found)
 

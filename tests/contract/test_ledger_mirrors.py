@@ -20,6 +20,7 @@ from tasks.core.config import parse
 from tasks.core.errors import LedgerError, OvertakenError, RepositoryError
 from tasks.core.history import Chain
 from tasks.core.ledger import Decided, Ended
+from tasks.remote import ledger
 from tasks.remote.fleet import Fleet
 from tasks.remote.lab import wait_until
 from tasks.remote.ledger import Book
@@ -47,9 +48,9 @@ hosts = ["web-[1-3]"]
 class Operators:
     """Operators with a state and a cache each, at the same mirrors on this machine."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *others: str) -> None:
         self.root = root
-        self.mirrors = [root / "hub.git", root / "other.git"]
+        self.mirrors = [root / "hub.git", root / "other.git", *(root / name for name in others)]
         for path in self.mirrors:
             make_mirror(Wire(), {"path": str(path), "app": "www"})
         tables = "".join(f'[[mirrors]]\npath = "{path}"\nurl = "file://{path}"\n' for path in self.mirrors)
@@ -255,6 +256,35 @@ def test_any_one_mirror_alone_gives_a_copy_and_without_any_what_was_seen_is_show
     assert copy.seen_at > 0
     with pytest.raises(RepositoryError, match="nor was it ever seen here"):
         operators.book("stranger").copy()
+
+
+def test_a_stale_mirror_that_answers_first_does_not_win_over_a_fresher_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operators = Operators(tmp_path, "third.git")
+    book = operators.book("ann")
+    chain = grown(book, FIRST[0])
+    book.spread(chain)
+    stale = operators.head(1)
+    book.spread(book.append(chain, FIRST[1:]))
+    git("update-ref", REF, stale, cwd=operators.mirrors[1])
+    operators.mirrors[0].rename(tmp_path / "away")
+    answered, refs = threading.Event(), Mirror.refs
+
+    def slow(mirror: Mirror, prefix: str, deadline_s: float = 30.0) -> dict[str, str]:
+        if mirror.path.endswith("third.git"):
+            assert answered.wait(20)
+        try:
+            return refs(mirror, prefix, deadline_s)
+        finally:
+            if mirror.path.endswith("other.git"):
+                answered.set()
+
+    monkeypatch.setattr(Mirror, "refs", slow)
+    monkeypatch.setattr(ledger, "GRACE_S", 20.0)
+    copy = operators.book("stranger").copy()
+    operators.close()
+    assert (copy.chain.number, str(copy.mirror).endswith("third.git")) == (2, True)
 
 
 def test_a_mirror_that_is_behind_what_was_seen_says_so(operators: Operators) -> None:
