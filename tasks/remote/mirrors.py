@@ -183,7 +183,7 @@ class Mirror:
     ) -> Outcome:
         """Have the repository's machine speak to the mirror itself, as its user logs in there; else carry it all."""
         self.refs(NOTHING)  # that it is a mirror of ours is seen from here, and again after a push
-        if self._detour_of(repository):
+        if self.detour_of(repository):
             return self._talk_there(repository, command, operands, deadline_s)
         outcome = repository.attempt(
             *(*command, "--end-of-options", self._url, *operands),
@@ -195,7 +195,7 @@ class Mirror:
             raise self._failed(command[0], outcome, "")
         return outcome
 
-    def _detour_of(self, repository: Repository) -> str:
+    def detour_of(self, repository: Repository) -> str:
         """Try once whether the repository's machine can log in at the mirror; return why not."""
         if self.detour is None:
             tried = repository.attempt(

@@ -119,10 +119,24 @@ class MirrorSet:
         return {name: each if isinstance(each, SkeinError) else each.changed for name, each in made.items()}
 
     def findings(self) -> tuple[Finding, ...]:
-        """Try whether each mirror can be read from this machine."""
+        """Try whether each mirror can be read here, and written to by the source's machine where that is another."""
         bad = self.unreadable()
         told = {name: str(bad.get(name, "can be read from this machine")) for name in self.names}
-        return tuple(Finding(what=f"mirror {name}", ok=name not in bad, message=told[name]) for name in self.names)
+        read = [Finding(what=f"mirror {name}", ok=name not in bad, message=told[name]) for name in self.names]
+        return (*read, *self._pushing([name for name in self.names if name not in bad]))
+
+    def _pushing(self, names: Iterable[str]) -> Iterator[Finding]:
+        server = self._settings.source.server
+        if server is None:
+            return
+        for name in names:
+            try:
+                why = self.one(name).detour_of(self._source().private)
+            except RepositoryError:
+                return  # what keeps from the source is told of the source
+            lacks = f"{server.name} cannot log in there, so releases go over this machine's line: {why}"
+            can = f"{server.name} can log in there"
+            yield Finding(what=f"push to {name}", ok=not why, message=lacks if why else can)
 
     def unreadable(self) -> dict[str, SkeinError]:
         """Return the mirrors that cannot be read from this machine, and why."""

@@ -17,6 +17,16 @@ SIZE = 6 << 20
 TABLES: dict[str, dict[str, Any]] = {"groups": {"web": {"hosts": ["web-[01-02]"]}}}
 
 
+SLACK = 40
+"""Bytes; the draft of a release commit says when it was made, and so packs a little differently."""
+
+
+def what_and_how(group: dict[str, Any]) -> list[Any]:
+    """Return what a plan says of one group of hosts, but for bytes."""
+    ways = [(way["by"], way["hosts"]) for way in group["ways"]]
+    return [*(group[key] for key in ("live", "hosts", "commits", "files", "pruned")), ways]
+
+
 class Laptop(Operator):
     """Whoever sits at the laptop."""
 
@@ -110,9 +120,13 @@ def test_without_a_key_for_the_mirrors_on_server_1_all_goes_over_the_laptop_s_li
     commit = site.change({"other.bin": os.urandom(SIZE)})
     before = laptop.carried()
     try:
+        checked = laptop.fab("check", "--json", code=6).json["here"]
         run = laptop.deploy()
     finally:
         kept.rename(key)
+    told = {each["what"]: each["message"] for each in checked if not each["ok"]}
+    assert {*told} == {f"push to {mirror}" for mirror in laptop.lab.mirrors}
+    assert all("server-1 cannot log in there" in message for message in told.values())
     assert laptop.carried() - before > SIZE
     told = [note for note in run.json["notes"] if "cannot log in at mirror" in note]
     assert [mirror for mirror in laptop.lab.mirrors if any(f"mirror {mirror}," in note for note in told)] == (
@@ -120,6 +134,31 @@ def test_without_a_key_for_the_mirrors_on_server_1_all_goes_over_the_laptop_s_li
     )
     laptop.assert_serves(site.files_at(commit))
     assert f"refs/tags/release/{run.release}" in laptop.refs("mirror-2")
+
+
+def test_check_says_that_server_1_can_push_to_each_mirror(laptop: Laptop) -> None:
+    found = {each["what"]: each["ok"] for each in laptop.fab("check", "--json").json["here"]}
+    assert all(found[f"push to {mirror}"] for mirror in laptop.lab.mirrors)
+    there = Operator(laptop.lab, **TABLES).fab("check", "--json").json["here"]
+    assert not any("push" in each["what"] for each in there)
+
+
+def test_a_plan_on_the_laptop_is_that_of_server_1_and_the_deploy_does_just_that(laptop: Laptop, site: Site) -> None:
+    commit = site.change({"index.html": b"planned\n", "more/new.html": b"new\n"}, "planned")
+    refs = {mirror: laptop.refs(mirror) for mirror in laptop.lab.mirrors}
+    live, tags = laptop.live(), laptop.tags()
+    plans = [each.deploy("--plan").json for each in (Operator(laptop.lab, **TABLES), laptop)]
+    same = ("headline", "release", "turn", "failed", "limits", "next")
+    told = [[*(plan[key] for key in same), *map(what_and_how, plan["groups"])] for plan in plans]
+    assert told[0] == told[1]
+    assert abs(plans[0]["bytes"] - plans[1]["bytes"]) < SLACK
+    assert (laptop.live(), laptop.tags()) == (live, tags)
+    assert {mirror: laptop.refs(mirror) for mirror in laptop.lab.mirrors} == refs
+    run = laptop.deploy()
+    counts = [group["files"]["counts"] for group in plans[1]["groups"]]
+    assert all(count == run.json["files"] for count in counts)
+    assert int(run.release.split("-")[1]) == plans[1]["release"]["number"]
+    laptop.assert_serves(site.files_at(commit))
 
 
 def test_with_server_1_away_nothing_is_released_and_all_else_works(laptop: Laptop) -> None:
