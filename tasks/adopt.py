@@ -9,6 +9,7 @@ from . import _cli
 
 HELP = {
     **_cli.LOOKING,
+    "wait": _cli.CHANGING["wait"],
     "undo": "give back what was adopted, where it is live",
     "plan": "say what would be done on every target, and change nothing",
     "allow-gap": "where host or file system cannot exchange two names in one step, do it in two",
@@ -23,8 +24,9 @@ def adopt(
     undo: bool = False,
     plan: bool = False,
     allow_gap: bool = False,
+    wait: int = 0,
     json: bool = False,
 ) -> None:
     """Make what targets serve already, a plain directory or another tool's release, their first release, uncopied."""
-    with _cli.desk(c, _cli.Options(env, only, as_json=json)) as desk:
+    with _cli.desk(c, _cli.Options(env, only, as_json=json, wait=wait)) as desk:
         desk.adopt(undo=undo, plan=plan, gap=allow_gap)

@@ -9,6 +9,7 @@ from . import _cli
 
 HELP = {
     **_cli.LOOKING,
+    "wait": _cli.CHANGING["wait"],
     "user": "log in as this user for set-up only: root, or one that may sudo; all is made for ssh.user",
     "print": "print the lines for authorized_keys by machine and write none",
     "prune-keys": "remove the lines of hosts and keys that are no longer wanted",
@@ -25,6 +26,7 @@ def setup(
     c: Context,
     env: str | None = None,
     only: str | None = None,
+    wait: int = 0,
     json: bool = False,
     user: str | None = None,
     print_: bool = False,
@@ -36,7 +38,7 @@ def setup(
     trust: str | None = None,
 ) -> None:
     """Make the mirrors, prepare every target and its keys; run again, it changes nothing."""
-    with _cli.desk(c, _cli.Options(env, only, as_json=json)) as desk:
+    with _cli.desk(c, _cli.Options(env, only, as_json=json, wait=wait)) as desk:
         if scan or trust:
             desk.pin(trust, go_on=not scan)
         if not scan:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from ..core import requests
-from ..core.errors import HostError
+from ..core.errors import HostError, RepositoryError
 from ..core.facts import Adoption, Changed
 from ..core.hosts import fold
 from ..core.release import release_id
 from ..core.requests import Request
 from ..core.text import printable
+from .entering import refuse_frozen, try_lock
 from .hands import Hands
 
 FORMAT = 1
@@ -36,6 +37,7 @@ class AdoptReport:
     release: str | None
     hosts: Mapping[str, HostAdoption]
     next_step: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -50,6 +52,7 @@ class AdoptReport:
             for note in host.notes:
                 told_by.setdefault(f"note: {note}", []).append(name)
         said = [f"{fold(names)}: {printable(told, 500)}" for told, names in told_by.items()]
+        said += [f"note: {printable(note, 600)}" for note in self.notes]
         return [*said, f"next: {self.next_step}"] if self.next_step else said
 
     def as_json(self) -> dict[str, object]:
@@ -60,6 +63,7 @@ class AdoptReport:
             "environment": self.environment,
             "exit_code": self.exit_code,
             "release": self.release,
+            "notes": list(self.notes),
             "targets": [
                 {
                     "host": name,
@@ -77,21 +81,34 @@ def adopt(hands: Hands, *, undo: bool, plan: bool, gap: bool) -> AdoptReport:
     """Look at every host, then have each that can adopt, or with ``undo`` give back; with ``plan`` only look.
 
     No host waits for another, for what is served is the same before and after. All get one id, so that the fleet can be
-    rolled back to it.
+    rolled back to it. Raise LockedError where somebody is at work or froze the environment; without the hub it goes on,
+    for it needs only the targets.
     """
+    notes = () if plan else _guard(hands)
     found = _look(hands, undo=undo, settle=not plan)
     due = {name: each for name, each in found.items() if isinstance(each, Adoption) and each.due}
     environment = hands.settings.environment
     if plan or not due:
         step = f"fab adopt --env {environment}" + " --undo" * undo if due else ""
-        return AdoptReport(environment, None, {name: _one(each) for name, each in found.items()}, step)
+        return AdoptReport(environment, None, {name: _one(each) for name, each in found.items()}, step, notes)
     identity, step, order = None, "", requests.give_back(gap=gap)
     if not undo:
         identity, step = _identity(hands, found), f"fab deploy --env {environment}"
         order = requests.adopt(identity, hands.by, hands.reason, gap=gap)
     done = hands.ask("give back" if undo else "adopt", dict.fromkeys(due, (order,)), Changed)
     hosts = {name: _one(each, done.get(name)) for name, each in found.items()}
-    return AdoptReport(environment, identity, hosts, step)
+    return AdoptReport(environment, identity, hosts, step, notes)
+
+
+def _guard(hands: Hands) -> tuple[str, ...]:
+    """Take the lock and refuse a freeze, as far as the hub can be asked."""
+    notes = try_lock(hands)
+    try:
+        if not notes:
+            refuse_frozen(hands, hands.book.read())
+    except RepositoryError as error:
+        notes = [f"without the ledger, so a freeze would not be seen: {error}"]
+    return tuple(notes)
 
 
 def _look(hands: Hands, *, undo: bool, settle: bool) -> dict[str, Adoption | HostError]:

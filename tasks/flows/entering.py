@@ -41,6 +41,15 @@ def keep_lock(hands: Hands, begun: Chain) -> None:
         raise _locked(hands, held)
 
 
+def try_lock(hands: Hands) -> list[str]:
+    """Take the environment's lock as ``take_lock`` does, where the hub can be asked; return what to say where not."""
+    try:
+        take_lock(hands)
+    except RepositoryError as error:
+        return [f"without the environment's lock, for the hub cannot be asked: {error}"]
+    return []
+
+
 def locked_by(held: Held) -> str:
     """Say who has the lock, since when and why."""
     why = f" ({printable(held.why)})" if held.why else ""

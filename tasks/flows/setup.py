@@ -13,6 +13,7 @@ from ..core.plausible import twins
 from ..core.preparation import Wishes, short_name
 from ..core.requests import Request, admit_gate, prepare, share
 from ..core.setup_report import SetupReport
+from .entering import try_lock
 from .hands import Hands, Targets
 
 
@@ -47,14 +48,22 @@ class SettingUp:
     wishes: Wishes = field(default_factory=Wishes)
 
     def run(self) -> SetupReport:
-        """Make the mirrors, prepare the targets, let their keys in at the mirrors, and restricted keys in at them."""
+        """Make the mirrors, prepare the targets, let their keys in at the mirrors, and restricted keys in at them.
+
+        Not next to another run: raise LockedError where one has the lock. Where there is no hub yet there is no other
+        run, and the lock is taken once it is made. A freeze is no trouble: nothing that is served changes.
+        """
         pins = self.keys.pins() if self.keys.needed else ()
+        unlocked = try_lock(self.hands)
         with self.hands.progress.stage("mirrors", 1) as seen:
             mirrors = self.mirrors.make()
             seen("mirrors")
+        unlocked = unlocked and try_lock(self.hands)
         targets = self._prepare(pins)
         ready = {name: answer for name, answer in targets.items() if not isinstance(answer, HostError)}
-        findings = _Findings(dict(mirrors), {name: _changes(answer) for name, answer in targets.items()})
+        findings = _Findings(
+            dict(mirrors), {name: _changes(answer) for name, answer in targets.items()}, notes=unlocked
+        )
         findings.troubles |= {
             name: [problem.message for problem in answer.problems] for name, answer in ready.items() if answer.problems
         }

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import pytest
 from fake_fleet import Fault, lost, refused
+from ledger_records import frozen
 from world import World, states
 
-from tasks.core.errors import UsageError
+from tasks.core.errors import LockedError, UsageError
 from tasks.core.release import ID
 from tasks.flows.adopt import AdoptReport
 from tasks.flows.status import status
@@ -175,3 +176,27 @@ def test_a_target_that_is_adopted_late_is_behind_and_does_not_look_like_the_newe
     found = status(world.hands())
     assert found.desired == world.live[1].id
     assert [host.host for host in found.hosts if host.trouble] == ["web-3"]
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_it_is_refused_next_to_another_run_and_by_a_freeze_and_touches_no_target(undo: bool) -> None:
+    world = with_docroots()
+    world.book.holder = "bob@desk"
+    with pytest.raises(LockedError, match="bob@desk is at work since"):
+        world.adopt(undo=undo)
+    assert world.adopt(undo=undo, plan=True).exit_code == 0  # who only looks needs no lock
+    world.book.holder = ""
+    world.book.records = [frozen(1, 0)]
+    world.new_run()
+    with pytest.raises(LockedError, match=r"is frozen, nothing was changed: by .*audit"):
+        world.adopt(undo=undo)
+    assert world.fleet.verbs == []
+
+
+def test_without_the_hub_it_goes_on_and_says_so() -> None:
+    world = with_docroots()
+    world.book.down = True
+    report = world.adopt()
+    assert (report.exit_code, len(done(report))) == (0, 3)
+    assert report.notes[0].startswith("without the environment's lock, for the hub cannot be asked: ")
+    assert f"note: {report.notes[0]}" in report.lines()

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from fake_fleet import FakeFleet, FakeHost, lost, refused
+from ledger_records import frozen
 from world import World
 
-from tasks.core.errors import RefusedError, RepositoryError, SkeinError, UsageError
+from tasks.core.errors import LockedError, RefusedError, RepositoryError, SkeinError, UsageError
 from tasks.core.facts import Admitted
 from tasks.core.pins import ScanReport, Shown
 from tasks.core.preparation import Wishes, fingerprints, public_keys, shared_files, short_name
@@ -258,3 +259,32 @@ def test_a_scan_is_6_as_long_as_a_hosts_key_is_not_pinned() -> None:
     assert half.lines()[:2] == ["a: pinned ssh-ed25519 SHA256:x in f", "b 192.0.2.1 ssh-ed25519 SHA256:x"]
     assert [each["pinned"] for each in half.as_json()["keys"]] == [True, False]  # type: ignore[attr-defined]
     assert ScanReport("prod", (), (("c", "is off"),), (), "f").exit_code == 6
+
+
+def test_set_up_is_refused_next_to_another_run_and_touches_nothing(world: World) -> None:
+    world.book.holder = "bob@desk"
+    with pytest.raises(LockedError, match="bob@desk is at work since"):
+        set_up(world)
+    assert world.fleet.verbs == []
+
+
+def test_a_frozen_fleet_can_be_set_up(world: World) -> None:
+    world.book.records = [frozen(1, 0)]
+    assert set_up(world).exit_code == 0
+
+
+def test_the_first_set_up_takes_the_lock_once_the_hub_is_made(world: World) -> None:
+    class First(Mirrors):
+        def make(self) -> Mapping[str, tuple[str, ...] | SkeinError]:
+            world.book.down = False
+            return super().make()
+
+    world.book.down = True
+    report = set_up(world, First())
+    assert (report.notes, world.book.holder) == ((), "ann@laptop")
+
+
+def test_without_the_hub_targets_are_set_up_all_the_same_and_it_is_said(world: World) -> None:
+    world.book.down = True
+    (note,) = set_up(world).notes
+    assert note.startswith("without the environment's lock, for the hub cannot be asked: ")

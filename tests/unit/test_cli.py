@@ -158,7 +158,8 @@ def test_fab_h_is_refused_on_the_command_line() -> None:
         (("unlock", "--reason", "why"), Options(reason="why"), ("unlock", (), {})),
         (("status", "--live"), Options(), ("status", (), {"live": True})),
         (("check", "--only", "web"), Options(only="web"), ("check", (), {})),
-        (("setup",), Options(), ("setup", (Asked(),), {})),
+        (("setup", "--wait", "9"), Options(wait=9), ("setup", (Asked(),), {})),
+        (("adopt", "--wait", "9"), Options(wait=9), ("adopt", (), {"undo": False, "plan": False, "gap": False})),
         (
             ("setup", "--user", "root", "--shared", "a", "--shared", "b=c", "--print", "--prune-keys", "--replace"),
             Options(),
