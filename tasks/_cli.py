@@ -77,6 +77,7 @@ class Asked:
     dry: bool = False
     prune: bool = False
     overwrite: bool = False
+    wheels: str | None = None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from invoke.exceptions import Exit
 
 from . import _show
 from ._cli import Asked
-from ._here import operator
+from ._here import cache_folder, operator
 from ._setting_up import Logins, pinned
 from ._show_plan import show_plan
 from ._wiring import DEMO, Wiring
@@ -79,7 +79,7 @@ class Desk(Wiring):
     def setup(self, asked: Asked) -> None:
         """Prepare mirrors, targets and keys, and show what was changed."""
         self._logged("setup")
-        logins = Logins(self.settings, self._connector, self._fleet, self._selected, asked)
+        logins = Logins(self.settings, self._connector, self._fleet, self._selected, asked, cache_folder())
         setting_up = logins.setting_up(self._hands(), self._targets, self._mirror_fleet, lambda: self._source)
         self._show_lines(setting_up.run())
 

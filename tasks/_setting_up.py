@@ -24,6 +24,7 @@ from .remote.mirrorset import MirrorSet
 from .remote.scan import scan
 from .remote.source import Source
 from .remote.ssh import Connector
+from .remote.wheels import Wheels
 
 ROOT = "root"
 
@@ -53,6 +54,7 @@ class Logins:
     opening: Opening
     hosts: Sequence[Host]
     asked: Asked
+    cache: Path
 
     def setting_up(
         self, hands: Hands, usual_targets: Fleet, usual_mirrors: Fleet, source: Callable[[], Source]
@@ -66,7 +68,12 @@ class Logins:
             MirrorKeys(self.settings, mirrors, self.connector),
             self.gates(targets),
             wishes,
+            Wheels(self.settings, mirrors, self.cache / "wheels", self.asked.wheels) if self._is_swarming else None,
         )
+
+    @property
+    def _is_swarming(self) -> bool:
+        return self.settings.transport.swarm.enabled
 
     def targets(self, usual: Fleet) -> Fleet:
         """Return the fleet that prepares the targets."""

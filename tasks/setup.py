@@ -17,6 +17,7 @@ HELP = {
     "replace": "with --shared: replace a file of another content",
     "restrict": "file of public keys that may then deploy to the targets and do nothing else there",
     "scan": "list the host keys that are not pinned, with their fingerprints, and do nothing else",
+    "wheels": "folder of wheels with libtorrent for mirrors and targets (default: what pip finds)",
     "trust": "file of `host SHA256:…` or known_hosts lines, learnt elsewhere: pin the keys that match",
 }
 
@@ -36,10 +37,11 @@ def setup(
     restrict: str | None = None,
     scan: bool = False,
     trust: str | None = None,
+    wheels: str | None = None,
 ) -> None:
     """Make the mirrors, prepare every target and its keys; run again, it changes nothing."""
     with _cli.desk(c, _cli.Options(env, only, as_json=json, wait=wait)) as desk:
         if scan or trust:
             desk.pin(trust, go_on=not scan)
         if not scan:
-            desk.setup(_cli.Asked(user, restrict, tuple(shared or ()), print_, prune_keys, replace))
+            desk.setup(_cli.Asked(user, restrict, tuple(shared or ()), print_, prune_keys, replace, wheels))

@@ -76,6 +76,8 @@ UNRESTRICTED: Dict[str, Verb] = {
     "adopt": later("adopt", "adopt"),
     "give_back": later("adopt", "give_back"),
     "swarm_join": later("swarm", "join"),
+    "library_look": later("library", "look"),
+    "library": later("library", "lay"),
 }
 """What needs the lock as well, and is never done with a restricted key."""
 
@@ -92,6 +94,8 @@ ON_MIRRORS: Dict[str, MirrorVerb] = {
     "swarm_go": later("swarm", "go"),
     "swarm_leave": later("swarm", "leave"),
     "swarm_take": later("swarm_mirror", "take"),
+    "mirror_library_look": later("library", "look_at_mirror"),
+    "mirror_library": later("library", "lay_in_mirror"),
 }
 """What is done to a repository that is named by its path, on a machine that is no target, or to this session's peer."""
 

@@ -171,6 +171,12 @@ def check(wire: Wire, place: Place, request: Json) -> Json:
         spread(wire, request)
         trouble = unreadable(repo, mirror["url"])
         findings.append(finding("mirror " + mirror["name"], trouble, "can be read"))
+    if request.get("swarm"):
+        from .library import trouble as lacking
+
+        why = lacking(wire, place.own)
+        told = "can take part" if not why else "takes no part, and asks a mirror instead: " + why
+        findings.append(finding("swarm", "", told))
     return {"findings": findings, "probe": found}
 
 

@@ -17,6 +17,7 @@ import time
 from importlib.util import find_spec
 
 from .failpoints import failpoint
+from .library import LACKING, folders
 from .place import Place
 from .problem import Problem, os_text
 from .trees import remove
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from .problem import Json
     from .wire import Wire
 
-LIBRARIES = "lib"  # in .skein, or in a mirror: folders named by the hash of the wheel that was unpacked there
 FOLDER = "skein-swarm"
 START_S, LEAVE_S, LOOK_S = 20.0, 5.0, 2.0
 STALL_S = 20.0
@@ -45,7 +45,7 @@ _peers: Dict[str, Peer] = {}
 
 def join(wire: Wire, place: Place, request: Json) -> Json:
     """Take part as a target; see ``start``."""
-    return start(wire, place.private("swarm"), libraries(place.own), request)
+    return start(wire, place.private("swarm"), folders(place.own), request)
 
 
 def meet(wire: Wire, request: Json) -> Json:
@@ -54,16 +54,7 @@ def meet(wire: Wire, request: Json) -> Json:
     folder = os.path.join(path, FOLDER)
     with contextlib.suppress(FileNotFoundError):
         remove(folder)  # of a run that was killed: the lock of the environment keeps others out
-    return start(wire, folder, request.get("libraries") or libraries(path), request)
-
-
-def libraries(own: str) -> List[str]:
-    """Return the folders, newest first, in which set-up laid a libtorrent for this host."""
-    folder = os.path.join(own, LIBRARIES)
-    with contextlib.suppress(OSError):
-        found = [os.path.join(folder, name) for name in os.listdir(folder) if len(name) == 64]
-        return sorted(found, key=os.path.getmtime, reverse=True)
-    return []
+    return start(wire, folder, request.get("libraries") or folders(path), request)
 
 
 def start(wire: Wire, folder: str, found: List[str], request: Json) -> Json:
@@ -73,7 +64,7 @@ def start(wire: Wire, folder: str, found: List[str], request: Json) -> Json:
     which has the payload in that file. Raise Problem "swarm" where the host cannot take part.
     """
     if not found:
-        raise Problem("swarm", "libtorrent is not here: run fab setup")
+        raise Problem("swarm", LACKING)
     end(request["name"])
     os.makedirs(folder, 0o700)
     paths, data = [], request["payload"]

@@ -200,6 +200,20 @@ class Joined(Fact):
     address: Address | None = None
 
 
+class LibraryKind(Fact):
+    """Which libtorrent fits a host, and why it can take no part in a swarm as it is, if it cannot."""
+
+    python: Annotated[str, StringConstraints(pattern=r"^(?:3\.[0-9]{1,2})?$")]
+    machine: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,20}$")]
+    libc: Annotated[str, StringConstraints(pattern=r"^[a-z]{0,20} [0-9.]{0,20}$")]
+    why: Text
+
+    @property
+    def same(self) -> LibraryKind:
+        """What all hosts have in common that the same wheel fits."""
+        return self.model_copy(update={"why": ""})
+
+
 class Moved(Fact):
     """The bytes that a host's part in a swarm moved."""
 

@@ -73,6 +73,7 @@ def _request(hands: Hands, host: Host) -> Request:
     mirrors = [{"name": mirror.name, "url": mirror.url} for mirror in bring]
     spread_s = hands.transport.spread_s(host)
     fields = {"linked_files": list(hands.settings.targets.linked_files), "mirrors": mirrors, "spread_s": spread_s}
+    fields |= {"swarm": True} if hands.settings.transport.swarm.enabled else {}
     return Request("check", fields, 30.0 + (20.0 + spread_s) * len(mirrors))
 
 

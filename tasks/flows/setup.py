@@ -14,6 +14,7 @@ from ..core.preparation import Wishes, short_name
 from ..core.requests import Request, admit_gate, prepare, share
 from ..core.setup_report import SetupReport
 from .entering import try_lock
+from .furnishing import Changes, Wheels, furnish
 from .hands import Hands, Targets
 
 
@@ -46,6 +47,7 @@ class SettingUp:
     keys: Keys
     logins: Targets
     wishes: Wishes = field(default_factory=Wishes)
+    wheels: Wheels | None = None  # where hosts may carry releases among themselves
 
     def run(self) -> SetupReport:
         """Make the mirrors, prepare the targets, let their keys in at the mirrors, and restricted keys in at them.
@@ -69,6 +71,8 @@ class SettingUp:
         }
         if self.keys.needed:
             findings.merge(findings.mirrors, self._let_in_at_mirrors(ready))
+        if self.wheels:
+            findings.furnished(*furnish(self.hands, self.wheels, ready))
         if self.wishes.admit:
             findings.merge(findings.targets, self._let_in_at_targets(ready))
         return findings.report(self.hands.settings.environment, self.wishes)
@@ -154,6 +158,14 @@ class _Findings:
             self.troubles.setdefault(name, []).extend(_taken(answer))
             if answer.left:
                 self.notes.append(f"{name} still lets in {_named(answer.left)}: --prune-keys ends that")
+
+    def furnished(self, mirrors: Changes, targets: Changes, notes: Iterable[str]) -> None:
+        """Add what was changed for swarms."""
+        for machines, changes in ((self.mirrors, mirrors), (self.targets, targets)):
+            for name, changed in changes.items():
+                before = machines[name]
+                machines[name] = before if isinstance(before, SkeinError) else (*before, *changed)
+        self.notes += notes
 
     def report(self, environment: str, wishes: Wishes) -> SetupReport:
         """Freeze it; lines for authorized_keys are shown only to those who asked for them."""
