@@ -29,8 +29,9 @@ def choose(asked: str | None, settings: Settings, hosts: Sequence[Host], source:
     timeout_s, width = settings.targets.stage_timeout, settings.ssh.connections
     if kind not in (AUTO, INLINE, GIT, SWARM):
         raise UsageError(f"--transport {kind!r}: auto, inline, git and swarm are what there is")
-    if kind == SWARM and not settings.transport.swarm.enabled:
-        raise UsageError("--transport swarm: it opens a port on every host: transport.swarm must have enabled = true")
+    if kind == SWARM and not is_swarm_allowed(settings):
+        needed = "transport.swarm must have enabled = true, and the source be on this machine"
+        raise UsageError(f"--transport swarm: it opens a port on every host: {needed}")
     most = SMALL if kind == AUTO and settings.source.host else LARGE  # what is made elsewhere must come here first
 
     @cache

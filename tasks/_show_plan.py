@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ._show import show_lines
 from .core.facts import Difference
 from .core.hosts import fold
-from .core.plan import INLINE, MIRROR, Commits, Group, Plan, Way
+from .core.plan import INLINE, MIRROR, SWARM, Commits, Group, Plan, Way
 from .core.release import Release
 from .core.text import printable, size
 
@@ -84,6 +84,8 @@ def _way(way: Way) -> str:
     why = printable(way.why, 200)
     if way.by == INLINE:
         return f"{size(way.bytes or 0)} each over the open session ({why})"
+    if way.by == SWARM:
+        return f"{size(way.bytes or 0)} each from each other ({why})"
     if way.by == MIRROR:
         each = "an unknown number each" if way.bytes is None else f"an estimated {size(way.bytes)} each"
         return f"{each} from {', else '.join(way.mirrors) or 'no mirror'} ({why})"

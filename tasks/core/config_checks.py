@@ -131,6 +131,8 @@ def _swarm(raw: Raw) -> Iterator[str]:
     transport = _table(raw.get("transport"))
     if transport.get("kind") == "swarm" and _table(transport.get("swarm")).get("enabled") is not True:
         yield "transport.kind: swarm opens a port on every host: allow that with swarm = { enabled = true }"
+    if transport.get("kind") == "swarm" and "host" in _table(raw.get("source")):
+        yield "transport.kind: swarm needs the source on the machine that deploys, without source.host: use auto"
 
 
 def _names(pattern: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from .report import Outcome
 FORMAT = 1
 NAMES_MOST, SUBJECTS_MOST = 20, 10
 
-THERE, INLINE, MIRROR = "there", "inline", "mirror"
+THERE, INLINE, SWARM, MIRROR = "there", "inline", "swarm", "mirror"
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from ..core.errors import RepositoryError
 from ..core.facts import Difference, Foreseen, Probe
 from ..core.history import Chain, who_and_when
 from ..core.hosts import fold
-from ..core.plan import INLINE, MIRROR, NAMES_MOST, SUBJECTS_MOST, THERE, Commits, Plan, Way, grouped
+from ..core.plan import INLINE, MIRROR, NAMES_MOST, SUBJECTS_MOST, SWARM, THERE, Commits, Plan, Way, grouped
 from ..core.release import Adopted, Release, check_id
 from ..core.report import Outcome
 from ..core.requests import Request
@@ -170,7 +170,10 @@ class Planning:
         if found.here or isinstance(compared.release, Adopted):
             return Way(THERE, 0, None, (), "it is there already")
         transport = self.hands.transport
-        why = f"{transport.name}: {transport.load(compared.release, probe).why}"
+        load = transport.load(compared.release, probe)
+        why = f"{transport.name}: {load.why}"
+        if load.by == SWARM and not found.restricted:
+            return Way(SWARM, load.bytes, None, tuple(found.mirrors), why)
         if found.inline:
             return Way(INLINE, carried, str(bring.fields["base"]).rpartition("/")[2] or None, (), why)
         base = probe.live.commit if probe.live else None

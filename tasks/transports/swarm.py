@@ -1,4 +1,4 @@
-"""``swarm``: the hosts carry the delta among themselves; whoever takes no part in that is served as by ``inline``."""
+"""``swarm``: the hosts carry the delta among themselves; whoever takes no part in that asks the mirrors."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .inline import InlineTransport
 
 @dataclass
 class SwarmTransport:
-    """``inline`` finds the deltas, and serves whoever has not ``joined``: swarm's name and delta, by host.
+    """``inline`` finds the deltas, and carries those that are too small to share.
 
-    ``wanted`` are the hosts that it is to serve in this run.
+    ``wanted`` are the hosts that are to be served in this run, ``joined`` those that take part: swarm's name and delta.
     """
 
     inline: InlineTransport
@@ -43,7 +43,8 @@ class SwarmTransport:
     def bring(self, release: Release, host: Host, probe: Probe) -> tuple[Request, ...]:
         """Return one fetch that waits for the swarm, and names the mirrors for when that does not bring it."""
         if host.name not in self.joined:
-            return self.inline.bring(release, host, probe)
+            road = self.inline if self._delta(release, probe) is None else self.inline.git
+            return road.bring(release, host, probe)
         swarm, delta = self.joined[host.name]
         timeout_s = self.inline.git.timeout_s
         return (fetch(release, self.mirrors_for(host), timeout_s, self.spread_s(host), delta, swarm),)

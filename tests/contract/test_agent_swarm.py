@@ -296,9 +296,9 @@ def mirror_for(host: Host, folder: Path, *refs: str) -> Path:
     return path
 
 
-def taken(host: Host, ring: Ring, path: Path, refs: dict[str, str]) -> dict[str, Any]:
+def taken(host: Host, ring: Ring, path: Path, refs: dict[str, str], **opening: object) -> dict[str, Any]:
     """Have a mirror take what a swarm carries."""
-    with host.session() as agent:
+    with host.session(**opening) as agent:
         fields = ring.fields(path=str(path), app="www")
         agent.answer(agent.order_with(b"".join(ring.files), "swarm_meet", **fields))
         ring.serve()
@@ -324,6 +324,41 @@ def test_a_mirror_takes_what_it_forwards(host: Host, tmp_path: Path) -> None:
     git("fsck", "--strict", cwd=path)
     assert git("rev-parse", two.ref, cwd=path) == two.commit
     assert not (path / agent_swarm.FOLDER).exists()
+
+
+def test_a_mirror_that_dies_before_it_has_the_refs_takes_it_again(host: Host, tmp_path: Path) -> None:
+    one = host.release(ONE)
+    path = mirror_for(host, tmp_path)
+    ring = Ring(tmp_path / "source", pack(host, one, None))
+    ring.seed()
+    try:
+        with pytest.raises(EOFError):
+            taken(host, ring, path, {one.ref: one.commit}, failpoint="agent.swarm.taken:1:kill")
+        assert git("for-each-ref", cwd=path) == ""
+        until(lambda: not (path / agent_swarm.FOLDER).exists())
+        assert taken(host, ring, path, {one.ref: one.commit}) == {"changed": [one.ref]}
+    finally:
+        end(ring.name)
+
+
+def test_a_target_that_dies_when_all_has_come_gets_it_again(host: Host, made: Made, ring: Ring) -> None:
+    ring.seed()
+    with target(host, failpoint="agent.swarm.gathered:1:kill") as agent:
+        join(agent, ring)
+        ring.serve()
+        begin(agent, ring)
+        (process,) = peers(agent)
+        with pytest.raises(EOFError):
+            fetch(agent, made, ring)
+        until(lambda: not alive(process))
+    with target(host) as agent:
+        join(agent, ring)
+        begin(agent, ring)
+        assert fetch(agent, made, ring)["from"] == "swarm"
+        agent.stage(made, fetch=False)
+        agent.leave()
+    assert host.files(made) == ONE
+    assert not host.leftovers()
 
 
 def test_a_mirror_without_the_base_takes_nothing(host: Host, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from tasks.remote.lab import Lab
 VICTIM = "web-02"
 BROKEN = "/srv/broken"  # while this file is on a host, after_flip fails there
 KILLED = -9
-ELSEWHERE = ("agent.setup.", "agent.adopt.")  # e2e/test_setup.py and e2e/test_adopt.py
+ELSEWHERE = ("agent.setup.", "agent.adopt.", "agent.swarm.", "agent.library.")
+"""Not passed here: see e2e/test_setup.py and test_adopt.py, contract/test_agent_swarm.py and test_agent_library.py."""
+
 DEPLOYING = [name for name in failpoint_names() if not name.startswith(ELSEWHERE)]
 
 
