@@ -30,6 +30,17 @@ def failpoints(c: Context) -> None:
     sys.stdout.write("\n".join(failpoint_names()) + "\n")
 
 
+@task(help={"files": "how many files the site has", "runs": "how many hotfixes; the table shows their medians"})
+def cost(c: Context, files: int = 3000, runs: int = 10) -> None:
+    """Show where the processor time of one target goes in a hotfix: the agent on this machine, without ssh."""
+    refuse_host(c)
+    from .remote.cost import measure
+
+    sys.stdout.write(f"{'ms':8}{'agent':>8}{'git':>8}{'clock':>8}\n")
+    for row in measure(files, runs):
+        sys.stdout.write(f"{row.phase:8}{row.own:8.1f}{row.children:8.1f}{row.clock:8.1f}\n")
+
+
 @task(name="test", help={"only": "a part of the tests, as pytest's -k takes it"})
 def run_tests(c: Context, only: str = "") -> None:
     """Run lint, types and all tests; installs sshd, git and iproute2 where it may and they are missing."""

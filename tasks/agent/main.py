@@ -54,6 +54,7 @@ LOOKING: Dict[str, Verb] = {
     "check": check,
     "adoption": later("adoption", "adoption"),
     "foresee": later("foresee", "foresee"),
+    "usage": later("usage", "usage"),
 }
 """What leaves nothing behind on the host, not even a lock."""
 

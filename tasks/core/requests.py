@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from .config_models import TargetsConfig
 from .release import Adopted, Release
@@ -21,6 +23,13 @@ class Request:
     fields: Mapping[str, object] = field(default_factory=dict)
     timeout_s: float = QUICK_S
     payload: bytes = b""
+
+    def line(self, number: int) -> bytes:
+        """Return the line that asks it as the session's n-th; the payload that it announces follows as it is."""
+        message: dict[str, object] = {"id": number, "verb": self.verb, "with": dict(self.fields)}
+        if self.payload:
+            message["payload"] = {"bytes": len(self.payload), "sha256": sha256(self.payload).hexdigest()}
+        return json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import select
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import paramiko
@@ -65,12 +65,8 @@ class Session:
     def send(self, request: Request) -> None:
         """Send a request without waiting for its answer."""
         self._number += 1
-        message = {"id": self._number, "verb": request.verb, "with": dict(request.fields)}
-        payload = b"" if self._restricted else request.payload
-        if payload:
-            digest = hashlib.sha256(payload).hexdigest()
-            message["payload"] = {"bytes": len(payload), "sha256": digest}
-        self._send(json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n", payload)
+        request = replace(request, payload=b"") if self._restricted else request
+        self._send(request.line(self._number), request.payload)
 
     def receive(self, timeout_s: float) -> dict[str, Any]:
         """Wait for the answer to the last request; raise RefusedError with its reason, UnreachableError when lost."""
