@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 
 from .errors import LedgerError
-from .ledger import Broken, Decided, Ended, Frozen, Record, Result, Thawed, as_utc, names_of
+from .ledger import ANEW, Broken, Decided, Ended, Frozen, Record, Result, Thawed, as_utc, names_of
 from .marks import Marks
 from .pricing import Carried
 
@@ -186,15 +186,15 @@ def prove(links: Sequence[Link], environment: str, seen: Iterable[Head] = ()) ->
         number, older = link.record.number, links[place + 1] if place + 1 < len(links) else None
         here = f"record {number} of the ledger of {environment} ({link.commit[:12]})"
         if link.record.environment != environment:
-            raise LedgerError(f"{here} is one of {link.record.environment}: it does not belong there")
+            raise LedgerError(f"{here} is one of {link.record.environment}: it does not belong there: {ANEW}")
         if link.parents != ((older.commit,) if older else ()):
-            raise LedgerError(f"{here} does not follow the record before it: the ledger was edited")
+            raise LedgerError(f"{here} does not follow the record before it: the ledger was edited: {ANEW}")
         if number != (older.record.number if older else 0) + 1:
             told = f"comes after record {older.record.number}" if older else "is the first one there"
-            raise LedgerError(f"{here} {told}: records were removed or reordered")
+            raise LedgerError(f"{here} {told}: records were removed or reordered: {ANEW}")
         late = isinstance(link.record, Decided | Ended) and link.record.late
         if older and not late and link.record.turn < older.record.turn:
-            raise LedgerError(f"{here} has turn {link.record.turn}, below {older.record.turn}: it was edited")
+            raise LedgerError(f"{here} has turn {link.record.turn}, below {older.record.turn}: it was edited: {ANEW}")
     places = {link.commit: link.record.number for link in links}
     for head in seen:
         if places.get(head.commit) != head.number:
@@ -205,11 +205,13 @@ def prove(links: Sequence[Link], environment: str, seen: Iterable[Head] = ()) ->
 def _lacks(links: Sequence[Link], environment: str, head: Head) -> str:
     newest = links[0].record.number if links else 0
     ends = f"ends with record {newest}" if links else "is empty"
-    what = f"was truncated: it {ends}" if newest < head.number else f"was rewritten: it {ends}"
+    what, mend = f"was rewritten: it {ends}", ANEW
+    if newest < head.number:
+        what = f"was truncated: it {ends}"
+        mend = "bring it back from a mirror that has it (invoke mirrors.check, fab mirrors.sync --from MIRROR)"
     return (
         f"the ledger of {environment} {what}, and {head.by} saw record {head.number} as {head.commit[:12]}, which is "
-        "not in it: bring it back from a mirror that has it (invoke mirrors.check, fab mirrors.sync --from MIRROR), "
-        "or, if those records are lost for good, go on without them with --lost-records"
+        f"not in it: {mend}, or, if those records are lost for good, go on without them with --lost-records"
     )
 
 

@@ -28,6 +28,9 @@ FORMAT: Final = 1
 LARGEST = 1 << 20
 """Bytes; a record of a thousand hosts, each with a reason of its own, has half of that."""
 
+ANEW = "move the hub's repository away and have it made anew from a mirror: fab mirrors.sync --from MIRROR"
+"""What to do about a ledger that no hub lets anybody correct: only somebody on the hub itself can have changed it."""
+
 Text = Annotated[str, StringConstraints(max_length=2000)]
 Hosts = tuple[Annotated[str, StringConstraints(max_length=10_000)], ...]
 """Names of hosts, folded into ranges, one range or name each."""
@@ -144,12 +147,16 @@ def write(record: Record) -> str:
     return json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
 
 
-def read(text: bytes, where: str) -> Record:
-    """Return the record that a text is; raise LedgerError, which calls it ``where``, for one that is none."""
+def read(text: bytes, where: str, advice: str = "") -> Record:
+    """Return the record that a text is; raise LedgerError, which calls it ``where``, for one that is none.
+
+    ``advice`` ends what is said of one that was edited.
+    """
+    mend = f": {advice}" if advice else ""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise LedgerError(f"{where} is no record of Skein's: it was edited") from error
+        raise LedgerError(f"{where} is no record of Skein's: it was edited{mend}") from error
     known = value.get("format") if isinstance(value, dict) else None
     if isinstance(known, int) and known > FORMAT:
         raise LedgerError(f"{where} is of format {known}, and this Skein's is {FORMAT}: use the Skein that wrote it")
@@ -158,7 +165,7 @@ def read(text: bytes, where: str) -> Record:
     except ValidationError as error:
         first = error.errors()[0]
         what = printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)
-        raise LedgerError(f"{where} is no record of Skein's ({what}): it was edited") from error
+        raise LedgerError(f"{where} is no record of Skein's ({what}): it was edited{mend}") from error
 
 
 def folded(names: Iterable[str]) -> Hosts:

@@ -28,6 +28,7 @@ class MirrorHands(Protocol):
 
     def refs(self) -> Mapping[str, dict[str, str] | SkeinError]: ...  # noqa: D102
     def look(self) -> Mapping[str, MirrorState | SkeinError]: ...  # noqa: D102
+    def make(self) -> Mapping[str, tuple[str, ...] | SkeinError]: ...  # noqa: D102
     def sync(self, origin: str | None) -> Mapping[str, Synced | SkeinError]: ...  # noqa: D102
     def retire(self, refs: Refs) -> Mapping[str, Retained | SkeinError]: ...  # noqa: D102
 
@@ -96,6 +97,7 @@ def check_mirrors(hands: Hands, mirrors: MirrorHands) -> MirrorsReport:
 def sync_mirrors(hands: Hands, mirrors: MirrorHands, origin: str | None, keep: int) -> MirrorsReport:
     """Bring every mirror to what the hub, or ``origin``, has; with ``keep`` retire old releases everywhere.
 
+    With ``origin``, a mirror that is not there any more is made anew first: so a lost hub comes back in one step.
     Raise UsageError for a ``keep`` below nothing, and TooManyFailedError where it cannot be told what is live: then
     nothing is done at all.
     """
@@ -104,8 +106,9 @@ def sync_mirrors(hands: Hands, mirrors: MirrorHands, origin: str | None, keep: i
     needed = _needed(hands) if keep else set()
     environment = hands.settings.environment
     with hands.progress.stage("sync", len(hands.settings.mirrors)) as seen:
+        made = mirrors.make() if origin else {}
         synced = mirrors.sync(origin)
-        found = {name: [_brought(answer)] for name, answer in synced.items()}
+        found = {name: [*_made(made.get(name)), _brought(answer)] for name, answer in synced.items()}
         if keep:
             old = retired(_all(mirrors.refs().values()), environment, keep, needed)
             for name, answer in mirrors.retire(old).items() if old else ():
@@ -192,6 +195,11 @@ def _inside(state: MirrorState | SkeinError) -> Iterable[Finding]:
         return (Finding(what="inside", ok=False, message=str(state)),)
     free = f"{state.free_bytes / 1e9:.1f} GB and {state.free_inodes} inodes free"
     return (*state.findings, Finding(what="free", ok=True, message=free))
+
+
+def _made(answer: tuple[str, ...] | SkeinError | None) -> Iterable[Finding]:
+    """Say what making a mirror changed; why it could not be made is what bringing it level says too."""
+    return (Finding(what="made", ok=True, message="; ".join(answer)),) if isinstance(answer, tuple) and answer else ()
 
 
 def _brought(answer: Synced | SkeinError) -> Finding:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ..core.errors import LedgerError, OvertakenError, RepositoryError
 from ..core.facts import BrokenHold, Difference, Done, Held
 from ..core.history import Chain, Head, Link, prove
-from ..core.ledger import LARGEST, Record, read, write
+from ..core.ledger import ANEW, LARGEST, Record, read, write
 from ..core.release import OBJECT_ID
 from . import chain as commits
 from .memory import Memory, Remembered
@@ -249,7 +249,7 @@ class Book:
             )
         where = f"the ledger of {self.environment}, "
         return tuple(
-            Link(line[0], tuple(line[1:]), read(text, f"{where}commit {line[0][:12]}"))
+            Link(line[0], tuple(line[1:]), read(text, f"{where}commit {line[0][:12]}", ANEW))
             for line, text in zip(lines, texts, strict=True)
         )
 

@@ -65,6 +65,12 @@ class Operators:
         memory = Memory(self.root / name / "ledger.json")
         return Book("prod", mirrors, lambda: store, memory, f"{name}@laptop", anew=anew)
 
+    def mirrorset(self) -> MirrorSet:
+        """Return the mirrors with an operator's own repository to carry things through."""
+        store = Carrier(self.root / "carrier.git").__enter__()
+        self._stores.append(store)
+        return MirrorSet(self.settings, cast(Fleet, Nobody()), lambda: cast(Source, store))
+
     def head(self, place: int = 0) -> str:
         return git("for-each-ref", "--format=%(objectname)", REF, cwd=self.mirrors[place])
 
@@ -75,6 +81,13 @@ class Operators:
     def close(self) -> None:
         for store in self._stores:
             store.__exit__(None, None, None)
+
+
+class Carrier(Store):
+    """The part of a source that bringing mirrors level needs."""
+
+    def has(self, oid: str) -> bool:
+        return self.private.has(oid)
 
 
 class Nobody:
@@ -238,8 +251,53 @@ def test_a_record_edited_on_the_hub_is_named(operators: Operators) -> None:
     blob = git("hash-object", "-w", "--stdin", data=b'{"format": 1, "kind": "outcome"}', cwd=hub)
     tree = git("mktree", data=f"100644 blob {blob}\trecord.json\n".encode(), cwd=hub)
     operators.move(git("commit-tree", tree, "-p", chain.links[1].commit, "-m", "x", cwd=hub))
-    with pytest.raises(LedgerError, match=rf"commit {operators.head()[:12]} is no record of Skein's"):
+    with pytest.raises(
+        LedgerError, match=rf"commit {operators.head()[:12]} is no record of Skein's .*: it was edited: move the hub"
+    ):
         operators.book("bob").read()
+
+
+def rechained(operators: Operators, *commits: str) -> None:
+    """Put records on the hub in the order given, oldest first, each naming the one before it."""
+    parent: tuple[str, ...] = ()
+    for commit in commits:
+        made = git("commit-tree", f"{commit}^{{tree}}", *parent, "-m", "x", cwd=operators.mirrors[0])
+        parent = ("-p", made)
+    operators.move(parent[1])
+
+
+def test_records_reordered_on_the_hub_are_named_with_what_to_do(operators: Operators) -> None:
+    chain = grown(operators.book(), *FIRST, decided(3, 2, 2))
+    third, second, first = (link.commit for link in chain.links)
+    rechained(operators, first, third, second)
+    told = (
+        r"record 2 of the ledger of prod \(.*\) comes after record 3: records were removed or reordered: move the hub"
+    )
+    with pytest.raises(LedgerError, match=told):
+        operators.book("bob").read()
+
+
+def test_a_record_taken_out_of_the_middle_is_named_with_what_to_do(operators: Operators) -> None:
+    chain = grown(operators.book(), *FIRST, decided(3, 2, 2))
+    rechained(operators, chain.links[2].commit, chain.links[0].commit)
+    with pytest.raises(
+        LedgerError, match=r"record 3 .* comes after record 1: records were removed .* mirrors.sync --from"
+    ):
+        operators.book("bob").read()
+
+
+def test_a_ledger_made_anew_after_it_was_edited_is_whole_again(operators: Operators) -> None:
+    book = operators.book()
+    chain = grown(book, *FIRST)
+    assert book.spread(chain) == {}
+    rechained(operators, chain.links[0].commit, chain.links[1].commit)
+    with pytest.raises(LedgerError, match="move the hub's repository away"):
+        operators.book().read()
+    operators.mirrors[0].rename(operators.root / "edited.git")
+    made = operators.mirrorset()
+    assert made.make()[made.names[0]]
+    made.sync(made.names[1])
+    assert operators.book().read() == chain
 
 
 def test_any_one_mirror_alone_gives_a_copy_and_without_any_what_was_seen_is_shown(operators: Operators) -> None:

@@ -19,6 +19,7 @@ from tasks.remote.lab import Lab, wait_until
 
 HUB, OTHER = "mirror-1", "mirror-2"
 REF = "refs/skein/ledger/prod"
+KEYS = "/home/deploy/.ssh/authorized_keys"
 CONTENDERS = 6
 TABLES: dict[str, dict[str, Any]] = {"groups": {"web": {"hosts": ["web-[01-02]"]}}, "ssh": {"connect_timeout": 3}}
 
@@ -244,16 +245,33 @@ def test_a_ledger_that_is_cut_short_on_the_hub_is_noticed_and_brought_back(
     assert shown(operator) == {wanted}
 
 
-def test_a_hub_that_is_gone_is_made_again_with_its_ledger(lab: Lab, operator: Operator, site: Site) -> None:
-    head = operator.git(HUB, "rev-parse", REF)
-    shutil.rmtree(lab.path(HUB, operator.mirror_path))
-    operator.fab("setup", env=ANN)
-    assert "truncated: it is empty" in operator.deploy(code=3, env=ANN).json["error"]
+@pytest.mark.parametrize("machine_too", [False, True])
+def test_a_hub_that_is_gone_comes_back_by_one_command(
+    lab: Lab, operator: Operator, site: Site, machine_too: bool
+) -> None:
+    head, refs = operator.git(HUB, "rev-parse", REF), operator.refs(HUB)
+    records = ledger(operator)
+    if machine_too:
+        operator.wipe([HUB])  # what the machine held of Skein's: its repository, and who may read it
+        keys = lab.path(HUB, KEYS)
+        keys.write_text("".join(line for line in keys.read_text().splitlines(keepends=True) if "skein:" not in line))
+    else:
+        shutil.rmtree(lab.path(HUB, operator.mirror_path))
+    assert "no bare repository" in operator.deploy(code=3, env=ANN).json["error"]
     operator.fab("mirrors.sync", "--from", OTHER, env=ANN)
-    assert operator.git(HUB, "rev-parse", REF) == head
+    assert (operator.git(HUB, "rev-parse", REF), operator.refs(HUB), ledger(operator)) == (head, refs, records)
+    proved = [
+        each for each in operator.fab("check", "--json", code=None, env=ANN).json["here"] if each["what"] == "ledger"
+    ]
+    assert [(each["ok"], "as 2 targets saw it" in each["message"]) for each in proved] == [(True, True)]
     wanted = changed(site)
+    turn = records[-1]["turn"]
     operator.deploy(env=ANN)
     assert shown(operator) == {wanted}
+    assert ledger(operator)[-1]["turn"] == turn + 1
+    if machine_too:
+        operator.fab("setup", env=ANN)
+    assert operator.fab("check", program="invoke", env=ANN).code == 0
 
 
 def test_a_stale_checkout_s_hosts_are_told_and_need_a_flag(operator: Operator, site: Site) -> None:

@@ -40,6 +40,10 @@ class Mirrors:
     def look(self) -> dict[str, MirrorState | SkeinError]:
         return self.states
 
+    def make(self) -> dict[str, tuple[str, ...] | SkeinError]:
+        self.asked.append("make")
+        return {HUB: ("made the repository",), OTHER: ()}
+
     def sync(self, origin: str | None) -> dict[str, Synced | SkeinError]:
         self.asked.append(origin)
         return self.synced
@@ -104,7 +108,7 @@ def test_what_the_mirror_itself_found_is_part_of_it() -> None:
 def test_a_sync_says_what_it_brought_and_what_it_left() -> None:
     mirrors = Mirrors({})
     report = sync_mirrors(World().hands(), mirrors, OTHER, 0)
-    assert (report.exit_code, mirrors.asked) == (0, [OTHER])
+    assert (report.exit_code, mirrors.asked) == (0, ["make", OTHER])  # what is to be filled must be there
     assert report.lines() == ["mirror mirror-2: brought 2 refs"]
     mirrors.synced = {HUB: Synced(brought=(), differs=("refs/x",), extra=("refs/y",)), OTHER: RepositoryError("no")}
     report = sync_mirrors(World().hands(), mirrors, None, 0)
@@ -112,6 +116,16 @@ def test_a_sync_says_what_it_brought_and_what_it_left() -> None:
     assert wrong(report)[HUB] == [
         "nothing to bring; it has besides refs/y; other objects stand at refs/x: they were not touched"
     ]
+
+
+def test_a_sync_from_a_mirror_makes_a_hub_that_is_gone() -> None:
+    mirrors = Mirrors({}, synced={HUB: Synced(brought=("a", "b"))})
+    assert sync_mirrors(World().hands(), mirrors, OTHER, 0).lines() == [
+        "mirror mirror-1: made the repository; brought 2 refs"
+    ]
+    mirrors.asked.clear()
+    sync_mirrors(World().hands(), mirrors, None, 0)
+    assert mirrors.asked == [None]
 
 
 def test_retention_keeps_the_newest_and_what_targets_need() -> None:
