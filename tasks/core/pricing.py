@@ -6,7 +6,7 @@ sends on what it gets, so that the time depends on one host's link and hardly on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -73,7 +73,7 @@ def learned(past: Iterable[Carried], mirrors: int = 1) -> Rates:
         by: [max(0.0, run.seconds - START_S.get(by, 0.0)) / run.hosts for run in _of(runs, by, small=True)]
         for by in kinds
     }
-    rates = Rates({by: median(each) for by, each in few.items() if each}, {}, mirrors)
+    rates = Rates({by: max(EACH_S.get(by, 0.0), median(each)) for by, each in few.items() if each}, {}, mirrors)
     for by in kinds:
         many = [_rate(run, rates) for run in _of(runs, by, small=False)]
         if many:
@@ -81,9 +81,13 @@ def learned(past: Iterable[Carried], mirrors: int = 1) -> Rates:
     return rates
 
 
-def cheapest(prices: dict[str, float]) -> str:
-    """Return the carrier to take; of equals the first."""
-    return min(prices, key=lambda by: prices[by])
+def choose(prices: Mapping[str, float], size: int) -> str:
+    """Return the carrier for ``size`` bytes to all together: the cheapest, of equals the first.
+
+    Little rides on the session: what that takes every other carrier takes too, and more, so that only noise could tell
+    otherwise.
+    """
+    return INLINE if size < MANY else min(prices, key=lambda by: prices[by])
 
 
 def _of(runs: Sequence[Carried], by: str, *, small: bool) -> list[Carried]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ..core.facts import Probe
 from ..core.hosts import Host
-from ..core.pricing import GIT, INLINE, Carried, cheapest, learned
+from ..core.pricing import GIT, INLINE, Carried, choose, learned
 from ..core.release import Release
 from ..core.requests import Delta, MirrorUrl, Request
 from . import Load, Transport
@@ -38,7 +38,7 @@ class AutoTransport:
         for base, members in groups.items():
             size = self.inline.load(release, next(iter(members.values()))).bytes or 0
             prices = {by: rates.seconds(by, len(members), size) for by in (INLINE, *self.others, GIT)}
-            by = cheapest(prices)
+            by = choose(prices, size * len(members))
             told = ", ".join(f"{other} {seconds:.1f} s" for other, seconds in prices.items() if other != by)
             self._chosen[base] = by, f"{by} takes about {prices[by]:.1f} s for {len(members)} such targets, {told}"
             parts.setdefault(by, {}).update(members)

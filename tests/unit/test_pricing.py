@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tasks.core.pricing import GIT, INLINE, MANY, RATE, SWARM, Carried, Rates, cheapest, learned
+from tasks.core.pricing import GIT, INLINE, MANY, RATE, SWARM, Carried, Rates, choose, learned
 
 KINDS = (INLINE, GIT, SWARM)
 RUNS = some.builds(
@@ -23,7 +23,7 @@ def ran(by: str, hosts: int, each: int, seconds: float) -> Carried:
 
 
 def best(rates: Rates, hosts: int, size: int) -> str:
-    return cheapest({by: rates.seconds(by, hosts, size) for by in KINDS})
+    return choose({by: rates.seconds(by, hosts, size) for by in KINDS}, hosts * size)
 
 
 def test_before_anything_was_measured_little_goes_inline_and_much_to_many_by_swarm() -> None:
@@ -66,6 +66,12 @@ def test_one_odd_run_does_not_turn_the_expectation() -> None:
     steady = [ran(INLINE, 10, 10_000_000, 10.0)] * 4
     odd = ran(INLINE, 10, 10_000_000, 1000.0)
     assert learned([odd, *steady]).seconds(INLINE, 10, 10_000_000) == pytest.approx(10.0, rel=0.01)
+
+
+def test_little_rides_on_the_session_whatever_was_measured_on_a_busy_day() -> None:
+    busy = learned([ran(INLINE, 5, 200, 60.0), ran(GIT, 5, 200, 0.1)])
+    assert best(busy, 100, 1_000) == INLINE
+    assert busy.seconds(GIT, 100, 0) >= learned(()).seconds(GIT, 100, 0), "a log-in at a mirror is never free"
 
 
 @given(some.lists(RUNS, max_size=12), some.integers(1, 1000), some.integers(0, 1 << 40))
