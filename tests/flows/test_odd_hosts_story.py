@@ -135,3 +135,16 @@ def test_two_names_of_one_place_fail_and_are_named() -> None:
     found = check(world.hands(), ())
     assert [finding.what for finding in found.hosts[2][1] if not finding.ok] == ["same-place"]
     assert "one and the same" in status(world.hands()).hosts[1].trouble
+
+
+def test_clocks_wrong_by_a_day_on_a_tenth_of_the_fleet_decide_nothing() -> None:
+    world = World({"web": "web-[01-10]"})
+    world.targets[3].clock_offset_s = -86_400.0
+    report = world.deploy()
+    assert (report.exit_code, set(world.shown)) == (0, {report.release})
+    assert report.skew_s == pytest.approx(0.0, abs=1e-5)
+    world.new_run()
+    back = world.rollback()
+    assert (back.exit_code, set(world.shown)) == (0, {made(2).id})
+    told = check(world.hands(), ())
+    assert [name for name, findings in told.hosts if not all(each.ok for each in findings)] == ["web-04"]
