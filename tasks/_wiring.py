@@ -27,7 +27,7 @@ from .remote.book import open_book
 from .remote.crew import LocalCrew
 from .remote.failpoints import arm, failpoint
 from .remote.fleet import Fleet
-from .remote.interrupts import Shield
+from .remote.interrupts import Shield, listen
 from .remote.ledger import Book
 from .remote.mirrorset import MirrorSet
 from .remote.owning import OwningFleet
@@ -52,6 +52,7 @@ class Wiring:
         self._log = RunLog(path, secrets.token_hex(4), self.progress.say)
 
     def __enter__(self) -> Self:
+        listen()
         if self.settings.environment == DEMO:
             from .remote.demo import DemoFleet
 

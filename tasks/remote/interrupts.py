@@ -9,6 +9,24 @@ from types import FrameType, TracebackType
 from typing import Self
 
 
+class _Heard:
+    """Whether there was a Ctrl-C: Python drops one that is raised while an object is let go of."""
+
+    ctrl_c = False
+
+
+def listen() -> None:
+    """Let a Ctrl-C that is lost on its way be remembered until the next shield; it still raises KeyboardInterrupt."""
+    _Heard.ctrl_c = False
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _remember)
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    _Heard.ctrl_c = True
+    raise KeyboardInterrupt
+
+
 class Shield:
     """While it is up, the first SIGINT or SIGTERM is noted in ``interrupted``; the second raises KeyboardInterrupt.
 
@@ -25,6 +43,7 @@ class Shield:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)
+        self.interrupted = _Heard.ctrl_c
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

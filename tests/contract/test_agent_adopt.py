@@ -602,8 +602,8 @@ def test_a_python_without_ctypes_cannot_exchange_and_says_so(tmp_path: Path, mon
 
 
 def test_a_restricted_key_may_look_and_not_adopt() -> None:
-    from tasks.agent.main import LOOKING, SETTING_UP, WORKING
+    from tasks.agent.main import LOOKING, UNRESTRICTED, WORKING
 
     assert "adoption" in LOOKING
-    assert {"adopt", "give_back"} <= set(SETTING_UP)
+    assert {"adopt", "give_back"} <= set(UNRESTRICTED)
     assert not {"adopt", "give_back"} & {*LOOKING, *WORKING}

@@ -37,6 +37,8 @@ ELSEWHERE = {
     "lab.shell": "a person types there",
     "dev.test": "what it prints is the tools' own",
     "dev.failpoints": "a plain list",
+    "dev.cost": "a table for people",
+    "dev.soak": "tests/e2e/test_soak.py: it needs a lab",
 }
 
 
