@@ -65,6 +65,7 @@ class Waiting(Protocol):
 class Book(Protocol):
     """The ledger and the lock; ``remote.ledger.Book`` says what each does."""
 
+    def knock(self, wait_s: float) -> bool: ...  # noqa: D102
     def hold(self, why: str, wait_s: float = 0.0) -> Held: ...  # noqa: D102
     def let_go(self) -> None: ...  # noqa: D102
     def break_hold(self) -> BrokenHold: ...  # noqa: D102

@@ -65,6 +65,10 @@ class Book:
         self._ref = f"refs/skein/ledger/{commits.check_environment(environment)}"
         self._hub_name = mirrors.names[0]
 
+    def knock(self, wait_s: float) -> bool:
+        """Begin to open the hub; tell whether that came to an end, well or not, within so long."""
+        return self._mirrors.knock(self._hub_name, wait_s)
+
     def hold(self, why: str, wait_s: float = 0.0) -> Held:
         """Take the environment's lock on the hub, or look whether it is still ours; wait for it at most so long.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -58,10 +59,18 @@ class MirrorSet:
             raise mirror
         return mirror
 
+    def knock(self, name: str, wait_s: float) -> bool:
+        """Begin to open one mirror; tell whether that came to an end, well or not, within so long."""
+        knocking = threading.Thread(target=self._each.get, args=(name,), name="skein-knock", daemon=True)
+        knocking.start()
+        knocking.join(wait_s)
+        return not knocking.is_alive()
+
     def ask_one(
         self, name: str, verb: str, fields: Mapping[str, object], reply: type[M], timeout_s: float = QUICK_S
     ) -> M:
         """Ask the agent on one mirror; raise RepositoryError with its reason where it does not answer."""
+        self.one(name)  # which somebody may be opening just now
         answer = self._ask(verb, fields, reply, timeout_s, (name,))[name]
         if isinstance(answer, SkeinError):
             away = " is out of reach" if isinstance(answer, UnreachableError) else ""

@@ -21,7 +21,8 @@ class FakeBook:
     """``records`` are the hub's, oldest first; ``down`` takes the hub away; ``meanwhile`` is what others do just then.
 
     ``holder`` has the lock; "" is nobody and "ann@laptop" is us. So many times as ``lapses`` says our session is lost;
-    ``on_hold`` is what happens while the lock is waited for.
+    ``on_hold`` is what happens while the lock is waited for;
+    a ``silent`` hub does not answer at once.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -37,10 +38,14 @@ class FakeBook:
     waited_s: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     lapses: int = 0
+    silent: bool = False
     on_hold: Callable[[], None] = lambda: None
     on_mirror: dict[str, str] = field(default_factory=dict)
     origin: str | None = "mirror-1"
     compared: list[tuple[str, str]] = field(default_factory=list)
+
+    def knock(self, wait_s: float) -> bool:
+        return not self.silent
 
     def hold(self, why: str, wait_s: float = 0.0) -> Held:
         self._reach()

@@ -194,6 +194,15 @@ def test_a_deploy_whose_hub_goes_away_while_it_stages_flips_nothing() -> None:
     assert (untouched(world), world.shown) == (True, [made(2).id] * 3)
 
 
+@pytest.mark.parametrize(("down", "looks"), [(True, 1), (False, 2)], ids=["away", "only slow"])
+def test_a_rollback_looks_at_its_targets_while_it_waits_for_a_hub_that_is_silent(down: bool, looks: int) -> None:
+    world = World(live=3)
+    world.book.silent, world.book.down = True, down
+    assert world.rollback().exit_code == 0
+    assert len(world.fleet.requests("probe")) == looks * len(world.targets)
+    assert world.shown == [made(2).id] * 3
+
+
 def test_a_rollback_needs_no_hub_and_its_record_follows() -> None:
     world = World(live=3)
     world.targets[1].turn, world.book.down = 11, True
