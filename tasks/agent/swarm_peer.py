@@ -31,10 +31,10 @@ HOLD_S, HOLD_MOST_S, HOLD_LOOK_S = 1.2, 4.0, 0.1
 STALL_S, PATIENCE_S = 3.0, 4.0
 """Without a byte of a stripe for so long, the next upstream is asked as well; and so long it has to show itself."""
 
-BEHIND, SLACK = 2.0, 1 << 20
-"""So many times as much of the other stripe, and so many bytes, mean that this one's upstream is slow."""
+BEHIND, SLACK = 3.0, 10
+"""So many times as much of the other stripe, and one part of so many of the whole, mean that an upstream is slow."""
 
-BUFFERS, FAR_BUFFERS = (32 << 10, 64 << 10), (256 << 10, 512 << 10)
+BUFFERS, FAR_BUFFERS = (32 << 10, 64 << 10), (128 << 10, 256 << 10)
 """Bytes to send and to receive: what waits in buffers delays every hop, and between zones more must be under way."""
 
 QUIET = (
@@ -145,7 +145,7 @@ class Peer:
             self.ways = [list(way) for way in order["upstreams"]]
         for stripe in range(len(self.torrents)):
             self.turn(stripe)
-            self.moved[stripe] = self.turned[stripe] = self.began + HOLD_MOST_S  # until then the source may not send
+            self.moved[stripe] = self.began + HOLD_MOST_S  # until then the source may not send
 
     def turn(self, stripe: int) -> None:
         """Connect to the next upstream of a stripe as well."""
@@ -177,7 +177,7 @@ class Peer:
             if state.is_seeding or now - self.turned[stripe] < PATIENCE_S:
                 continue
             most = max(self.done)
-            is_behind = most > BEHIND * self.done[stripe] + SLACK
+            is_behind = most > BEHIND * self.done[stripe] + sum(each.total for each in states) / SLACK
             if is_behind or now - self.moved[stripe] > STALL_S:
                 self.turn(stripe)
         return False

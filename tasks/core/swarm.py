@@ -41,6 +41,12 @@ class Plan:
         """Return the members that get a stripe from this one to begin with."""
         return tuple(other for other, ways in self.upstreams.items() if ways[stripe][:1] == (name,))
 
+    def crosses(self, name: str, zones: Mapping[str, str | None]) -> bool:
+        """Tell whether a member has to do with another zone, as long as nobody fails."""
+        above = [way[0] for way in self.upstreams.get(name, ())]
+        near = {name, *above, *(child for stripe in range(STRIPES) for child in self.children(name, stripe))}
+        return len({zones[other] for other in near & zones.keys()}) > 1
+
     def neighbours(self, name: str) -> frozenset[str]:
         """Return all whom a member may have to do with: nobody else may connect to it."""
         above = {upstream for ways in self.upstreams.get(name, ()) for upstream in ways}

@@ -149,7 +149,7 @@ class Swarming:
             told = {
                 "allow": sorted({at[other][0] for other in near}),
                 "upstreams": [[list(at[other]) for other in way] for way in ways],
-                "far": len({zones[other] for other in {member, *near} & zones.keys()}) > 1,
+                "far": plan.crosses(member, zones),
             }
             orders[member] = Request("swarm_go", {"name": name, "go": told})
         self.crew.go(orders.pop(SOURCE))

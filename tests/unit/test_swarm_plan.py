@@ -133,3 +133,10 @@ def test_a_torrent_is_private_and_names_every_piece() -> None:
     assert one.startswith(b"d4:infod6:lengthi32768e4:name1:012:piece lengthi16384e6:pieces40:")
     assert two.startswith(b"d4:infod6:lengthi7232e4:name1:112:piece lengthi16384e6:pieces20:")
     assert one.endswith(b"7:privatei1eee")
+
+
+def test_who_has_to_do_with_another_zone_is_known_and_few() -> None:
+    fleet = [Member(f"web-{number}", "eu" if number < 50 else "us") for number in range(100)]
+    zones = {member.name: member.zone for member in fleet}
+    found = plan("source", fleet)
+    assert [name for name in zones if found.crosses(name, zones)] == ["web-0", "web-1", "web-50", "web-51"]
