@@ -237,10 +237,11 @@ class Synced(Fact):
 
 
 class Checked(Fact):
-    """Every precondition of one host."""
+    """Every precondition of one host. ``offset_s`` is that of a probe before: a check takes too long to tell it."""
 
     findings: tuple[Finding, ...]
     probe: Probe
+    offset_s: Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Done(Fact):

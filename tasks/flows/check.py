@@ -48,7 +48,7 @@ class CheckReport:
 
 def check(hands: Hands, here: tuple[Finding, ...]) -> CheckReport:
     """Try everything a deploy needs and change nothing."""
-    orders = {host.name: (_request(hands, host),) for host in hands.hosts}
+    orders = {host.name: (Request("probe"), _request(hands, host)) for host in hands.hosts}
     answers = hands.ask("check", orders, Checked)
     odd = implausible({name: answer.probe for name, answer in answers.items() if isinstance(answer, Checked)})
     hosts = tuple((name, (*_findings(answer), *_oddness(odd.get(name)))) for name, answer in answers.items())
@@ -84,6 +84,6 @@ def _oddness(error: HostError | None) -> tuple[Finding, ...]:
 def _findings(answer: Checked | HostError) -> tuple[Finding, ...]:
     if isinstance(answer, HostError):
         return (Finding(what="session", ok=False, message=str(answer)),)
-    offset = answer.probe.offset_s
+    offset = answer.offset_s
     clock = Finding(what="clock", ok=abs(offset) <= CLOCK_MOST_S, message=f"{offset:+.1f} s from this machine's")
     return (*answer.findings, clock)

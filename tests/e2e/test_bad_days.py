@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from lab_operator import THREE, Operator, small_fleet
+from needs import need
 from real_site import Site
 
 from tasks.remote.lab import Lab
@@ -86,3 +89,51 @@ def test_a_mirror_without_space_is_named_and_the_deploy_goes_on(fleet: tuple[Ope
         full.unlink()
     operator.fab("mirrors.sync")
     assert operator.refs(OTHER) == operator.refs(HUB)
+
+
+def clock_shifter() -> str:
+    """Return the library that makes programs see another time; the processes of the lab share the kernel's clock."""
+
+    def found() -> list[Path]:
+        return sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+
+    need(lambda: [] if found() else ["libfaketime"], ["libfaketime"])
+    return str(found()[0])
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_target_whose_clock_is_a_day_off_is_deployed_to_rolled_back_and_told_of(
+    fleet: tuple[Operator, Site], days: int
+) -> None:
+    operator, site = fleet
+    lab, name = operator.lab, "web-02"
+    settings = lab.path(name, "/etc/ssh/sshd_config")
+    stock = settings.read_text()
+    wrong = f"LD_PRELOAD={clock_shifter()} FAKETIME={days:+d}d"
+    settings.write_text(f"SetEnv {wrong}\n{stock}")
+    lab.power_off(name)
+    lab.power_on(name)
+    try:
+        site.change({"index.html": f"a day off {days}\n".encode()})
+        ran = operator.deploy().json
+        assert {each["state"] for each in ran["targets"]} == {"live"}
+        assert abs(ran["skew_s"]) < 60, "what a clock is off is taken off the skew"
+        serves_the_newest(fleet)
+        told = operator.fab("check", "--json", program="invoke", code=None).json
+        wrong_clocks = [
+            each["host"]
+            for each in told["targets"]
+            if any(finding["what"] == "clock" and not finding["ok"] for finding in each["findings"])
+        ]
+        assert wrong_clocks == [name]
+        live = operator.fab("status", "--live", "--json", program="invoke").json["targets"]
+        (since,) = [each["since"] for each in live if each["host"] == name]
+        assert abs(since - time.time()) > 80_000, "the host itself believes in its clock"
+        operator.fab("rollback")
+        operator.assert_serves(site.files_at(site.commits[-2]))
+        operator.deploy()
+        serves_the_newest(fleet)
+    finally:
+        settings.write_text(stock)
+        lab.power_off(name)
+        lab.power_on(name)

@@ -138,7 +138,7 @@ BAD = Finding(what="mirror mirror-2", ok=False, message="cannot be read")
 def test_check_of_a_fleet_that_is_ready_is_exit_0() -> None:
     world = World()
     report = check(world.hands(), (GOOD,))
-    assert (report.exit_code, world.fleet.verbs) == (0, ["check"])
+    assert (report.exit_code, world.fleet.verbs) == (0, ["probe", "check"])
 
 
 @pytest.mark.parametrize(("offset", "good"), [(0.0, True), (5.0, True), (-5.0, True), (5.1, False), (-3600.0, False)])
