@@ -45,8 +45,9 @@ def run(scenario: str, sizes: Sizes, transport: str, beside: str, into: str, *, 
         _show.show_bench(found, as_json=as_json)
         return found.exit_code
     course = _course(scenario, sizes, transport, beside)
-    compared = compare(partial(open_race, folder, course), course, say)
-    show(compared, _keep(compared, Path(into) if into else folder), as_json=as_json)
+    kept = (Path(into) if into else folder) / scenario
+    compared = compare(partial(open_race, folder, course), course, say, partial(_keep, kept))
+    show(compared, kept, as_json=as_json)
     return compared.exit_code
 
 
@@ -74,10 +75,8 @@ def _course(scenario: str, sizes: Sizes, transport: str, beside: str) -> scenari
     )
 
 
-def _keep(found: Comparison, folder: Path) -> Path:
-    """Write the figures and their picture, over those of the last time, and return their name without suffix."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / found.course.scenario.name
+def _keep(kept: Path, found: Comparison) -> None:
+    """Write the figures and their picture, over those of the last time."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
     kept.with_suffix(".json").write_text(json.dumps(found.as_json(), indent=2) + "\n", "utf-8")
     kept.with_suffix(".svg").write_text(plot.svg(found), "utf-8")
-    return kept

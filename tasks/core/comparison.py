@@ -163,15 +163,15 @@ class Comparison:
             yield f"{tool} grows: {told}"
 
     def _doubts(self) -> Iterator[str]:
+        """Say what was not run, was cut off, lost hosts or has a note; alike runs together; 0 is before the first."""
         for field in self.fields:
+            told: dict[str, list[int]] = {}
             for number, run in enumerate([field.prepared, *field.runs]):
                 for figure in run:
-                    at = f"{field.hosts} hosts, run {number}, {figure.step}"
-                    if not figure.ran:
-                        yield f"{at}: not run: {figure.note}"
-                    elif figure.note or figure.lost:
-                        lost = f"lost {len(figure.lost)}: {', '.join(figure.lost[:5])}" if figure.lost else ""
-                        yield f"{at}: {'; '.join(filter(None, (lost, figure.note)))}"
+                    if text := _doubt(figure):
+                        told.setdefault(f"{figure.step}: {text}", []).append(number)
+            for text, numbers in told.items():
+                yield f"{field.hosts} hosts, run {', '.join(map(str, numbers))}: {text}"
 
 
 def seconds(figure: Figure) -> float:
@@ -187,3 +187,10 @@ def data_s(figure: Figure) -> float | None:
 def _told(values: Sequence[float | None], factor: float, digits: int) -> str:
     known = [value for value in values if value is not None]
     return f"{median(known) * factor:.{digits}f}" if known else ""
+
+
+def _doubt(figure: Figure) -> str:
+    if not figure.ran:
+        return f"not run: {figure.note}"
+    lost = f"lost {len(figure.lost)}: {', '.join(figure.lost[:5])}" if figure.lost else ""
+    return "; ".join(filter(None, (lost, figure.note)))

@@ -61,22 +61,29 @@ class Race(Protocol):
 
 
 def compare(
-    race: Callable[[int], AbstractContextManager[Race]], course: Course, say: Callable[[str], None]
+    race: Callable[[int], AbstractContextManager[Race]],
+    course: Course,
+    say: Callable[[str], None],
+    keep: Callable[[Comparison], None] = lambda found: None,
 ) -> Comparison:
-    """Measure Skein's carriers and the tools beside it, for each number of hosts on a fleet of its own."""
+    """Measure Skein's carriers and the tools beside it, for each number of hosts on a fleet of its own.
+
+    What there is so far is given to ``keep`` after every run, for they take long and may be interrupted.
+    """
     if course.runs < 1:
         raise UsageError(f"--runs {course.runs}: at least one")
-    fields = []
+    found = Comparison(course, ())
     for hosts in course.hosts:
         with race(hosts) as fleet:
             prepared = tuple(_said(fleet.prepare(), f"{hosts} hosts", say))
             out = {figure.step for figure in prepared if not figure.ran}
-            runs = tuple(
-                tuple(_said(_round(fleet, course, out), f"{hosts} hosts, run {number}", say))
-                for number in range(1, course.runs + 1)
-            )
-            fields.append(Field(hosts, fleet.payload, fleet.rate, fleet.goodput, prepared, runs))
-    return Comparison(course, tuple(fields))
+            done, runs = found.fields, []
+            for number in range(1, course.runs + 1):
+                runs.append(tuple(_said(_round(fleet, course, out), f"{hosts} hosts, run {number}", say)))
+                field = Field(hosts, fleet.payload, fleet.rate, fleet.goodput, prepared, tuple(runs))
+                found = Comparison(course, (*done, field))
+                keep(found)
+    return found
 
 
 def _round(fleet: Race, course: Course, out: set[str]) -> Iterator[Figure]:

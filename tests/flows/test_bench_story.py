@@ -80,7 +80,9 @@ def raced(asked: Course) -> list[list[str]]:
         races.append(FakeRace(hosts))
         yield races[-1]
 
-    found = compare(race, asked, lambda line: None)
+    kept: list[int] = []
+    found = compare(race, asked, lambda line: None, lambda so_far: kept.append(len(so_far.fields[-1].runs)))
+    assert kept == [*range(1, asked.runs + 1)] * len(asked.hosts)
     assert [field.hosts for field in found.fields] == [each.hosts for each in races] == list(asked.hosts)
     return [each.done for each in races]
 

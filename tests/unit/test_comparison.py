@@ -45,15 +45,15 @@ def test_an_extrapolated_time_is_marked_and_what_was_not_run_is_there_with_the_r
     absent = Figure("clush", 0, 0, 0, 0, ran=False, note="no clush")
     found = Comparison(COLD, (field(10, (BASE, OURS, cut, absent)),))
     assert (cells(found, "rsync")["s"], cells(found, "clush")["s"]) == ("~40.0", "not run")
-    assert "10 hosts, run 1, rsync: cut off after 9 s" in found.lines()
-    assert "10 hosts, run 1, clush: not run: no clush" in found.lines()
+    assert "10 hosts, run 1: rsync: cut off after 9 s" in found.lines()
+    assert "10 hosts, run 1: clush: not run: no clush" in found.lines()
 
 
 def test_a_host_that_a_peer_loses_is_told_and_one_that_skein_loses_is_an_exit_code_too() -> None:
     peer = Comparison(COLD, (field(10, (BASE, OURS, replace(OTHER, lost=("web-1",)))),))
     ours = Comparison(COLD, (field(10, (BASE, replace(OURS, lost=("web-1",)))),))
     assert (peer.lost, peer.exit_code, ours.exit_code) == (1, 0, 6)
-    assert "10 hosts, run 1, rsync: lost 1: web-1" in peer.lines()
+    assert "10 hosts, run 1: rsync: lost 1: web-1" in peer.lines()
 
 
 def test_what_trouble_cost_the_good_hosts_is_a_ratio() -> None:

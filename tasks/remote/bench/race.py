@@ -24,6 +24,8 @@ from .meter import Usage, cpu_s
 from .rig import CHEAP, Rig, open_lab
 
 OWNER = f"--chown={UID}:{UID}"
+MUCH = 100_000
+"""Bytes of a change beside which those of a session do not count."""
 WARM_UPS = ("first deploy", "nothing to reuse", "second such")
 """A fleet that has been deployed to three times has a release to make the next one of."""
 
@@ -152,9 +154,9 @@ class Race(Rig):
 
     def _skein(self, tool: str, kind: str) -> Figure:
         usage = self.meter.run(skein.command("deploy", "--env", kind), patience_s=self._course.patience_s)
-        if usage.code is None:
-            return self._cut(tool, usage)
         place = skein.place(kind)
+        if usage.code is None:
+            return self._cut(tool, usage, self.wrong(self.site.version, place))
         return self._told(self.judge(tool, usage, self.site.version, place), usage, f"{place}/current")
 
     def _peer(self, name: str, peer: peers.Peer) -> Figure:
@@ -169,10 +171,10 @@ class Race(Rig):
             usage = self.meter.run(["sh", "-c", peer.script()], env, self._course.patience_s)
             usage = replace(usage, cpu_s=usage.cpu_s + (cpu_s(daemon) if daemon else 0))
         self._end_swarm(peer)
-        if usage.code is None:
-            return self._cut(name, usage)
         places = {target: self.lab.path(target, peer.live) for target in self.lab.targets}
         wrong = self.site.wrong(self.site.version, places)
+        if usage.code is None:
+            return self._cut(name, usage, wrong)
         found = self._told(self.figure(name, usage, wrong), usage, peer.live)
         said = [line for line in usage.error.splitlines() if line.strip()]
         return replace(found, note=printable(said[-1], 200)) if found.lost and said else found
@@ -199,13 +201,16 @@ class Race(Rig):
         names = self.lab.path(self.lab.server, f"{peers.BENCH}/changed").read_text("utf-8").splitlines()
         return max((live / name).lstat().st_ctime for name in names)
 
-    def _cut(self, step: str, usage: Usage) -> Figure:
-        """Say how long it would have taken at this pace, by the bytes that the targets had when it was cut off."""
+    def _cut(self, step: str, usage: Usage, wrong: Mapping[str, str]) -> Figure:
+        """Say how long it would have taken at this pace, by the hosts that are done or the bytes that came."""
         told = self.figure(step, usage, ())
-        seconds = usage.seconds * max(1.0, self.payload / max(told.received, 1))
-        share = told.received / self.payload
-        note = f"cut off after {usage.seconds:.0f} s with {share:.0%} of the bytes: extrapolated"
-        return replace(told, seconds=seconds, extrapolated=True, note=note)
+        done = 1 - len(wrong) / len(self.lab.targets)
+        share = max(done, min(told.received / self.payload, 1) if self.payload > MUCH else 0)
+        note = f"cut off after {usage.seconds:.0f} s with {share:.0%} done"
+        seconds = usage.seconds / share if share else usage.seconds
+        return replace(
+            told, seconds=seconds, extrapolated=True, note=note + (": extrapolated" if share else ": at least")
+        )
 
     def _lay(self, target: str, peer: peers.Peer, clones: Mapping[int | None, Path]) -> None:
         """Put a target's files into the state from which a tool starts, past the tool itself."""

@@ -53,7 +53,8 @@ class Rig:
         document, lost = skein.read(step, usage.out, usage.error)
         if version:
             lost |= self.wrong(version, deploy_to)
-        return replace(self.figure(step, usage, lost), memory=usage.memory, skew_s=document.get("skew_s"))
+        found = replace(self.figure(step, usage, lost), memory=usage.memory, skew_s=document.get("skew_s"))
+        return replace(found, note=skein.carried(document))
 
     def wrong(self, version: int, deploy_to: str = APP) -> dict[str, str]:
         """Return the targets that do not serve exactly the files of a version, by every file's hash, and why."""

@@ -49,6 +49,11 @@ def read(step: str, out: str, error: str) -> tuple[Mapping[str, Any], dict[str, 
         raise LabError(f"{step}: no result but {said!r}") from problem
 
 
+def carried(document: Mapping[str, Any]) -> str:
+    """Say which carriers brought a release to how many hosts, for what was asked for may not be what was done."""
+    return ", ".join(f"{each['hosts']} by {each['by']}" for each in document.get("carried", ()))
+
+
 def only(hosts: list[str]) -> list[str]:
     """Return the option that leaves all other hosts alone."""
     return ["--only", fold(hosts)]
