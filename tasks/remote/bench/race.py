@@ -61,7 +61,7 @@ class Race(Rig):
         for kind in self._course.transports:
             skein.configure(self.lab, kind)
             self._kinds.append(kind)
-            yield from self._prepared(kind, [("setup", ["setup"], None), (WARM_UPS[0], ["deploy"], version)])
+            yield from self._prepared(kind, [("setup", None, None), (WARM_UPS[0], ["deploy"], version)])
         for name in WARM_UPS[1:]:
             version = self._commit(self._scenario.changed)
             for kind in [*self._kinds]:
@@ -114,11 +114,12 @@ class Race(Rig):
                 with suppress(LabError):
                     self._fab(kind, "deploy")
 
-    def _prepared(self, kind: str, steps: Sequence[tuple[str, list[str], int | None]]) -> Iterator[Figure]:
+    def _prepared(self, kind: str, steps: Sequence[tuple[str, list[str] | None, int | None]]) -> Iterator[Figure]:
         """Do steps that come before what is compared; a carrier that cannot is left out from then on."""
         try:
             for name, argv, version in steps:
-                usage = self.meter.run(skein.command(*argv, "--env", kind))
+                words = argv or skein.set_up(self.lab, kind)
+                usage = self.meter.run(skein.command(*words, "--env", kind))
                 yield self.judge(f"skein {kind}: {name}", usage, version, skein.place(kind))
         except LabError as error:
             self._kinds.remove(kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,6 +17,8 @@ from ..lab.machines import Lab
 RULES = "keep = 2\nreuse_after = 0\n"  # so that few deploys are as good as many: the last one pruned is made use of
 LIMIT = 'fail_limit = "20%"\n'
 SWARM = "swarm = { enabled = true }\n"
+WHEELS = "/srv/bench/wheels"
+PYTHON = ("/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")  # that of the lab's hosts
 GOOD = ("live", "already live")
 
 
@@ -32,6 +35,20 @@ def configure(lab: Lab, kind: str) -> None:
     lab.path(lab.server, f"{sample.FOLDER}/{kind}.toml").write_text(
         f'{text}\n[transport]\nkind = "{kind}"\n{swarm}', "utf-8"
     )
+
+
+def set_up(lab: Lab, kind: str) -> list[str]:
+    """Return the words of the set-up that a carrier wants; the lab has no way out, so wheels are fetched beforehand."""
+    if kind != "swarm":
+        return ["setup"]
+    folder = lab.path(lab.server, WHEELS)
+    fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]
+    version = subprocess.run(PYTHON, capture_output=True, text=True, check=False).stdout.strip()
+    argv = [*fetch, str(folder), f"--python-version={version}", "libtorrent"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabError(f"no wheel of libtorrent: {printable(done.stderr[-200:])}")
+    return ["setup", "--wheels", WHEELS]
 
 
 def command(*argv: str) -> list[str]:
