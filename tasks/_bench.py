@@ -55,7 +55,7 @@ def show(found: Comparison, kept: Path, *, as_json: bool) -> None:
     """Print what was measured: a table of medians, and what no table holds."""
     if as_json:
         return _show.show_json(found.as_json())
-    shown = tabulate(found.rows(), HEADERS, disable_numparse=True, colalign=("right", "left", *["right"] * 14))
+    shown = tabulate(found.rows(), HEADERS, disable_numparse=True, colalign=("right", "left", *["right"] * 15))
     return _show.show_lines([shown, *found.lines(), f"kept as {kept}.json and {kept}.svg"])
 
 

@@ -35,7 +35,7 @@ def bench(
     rate: str = "",
     fast_source: bool = False,
     runs: int = 1,
-    transport: str = "inline,git",
+    transport: str = "inline,git,swarm",
     beside: str = "all",
     patience: int = 0,
     into: str = "",

@@ -11,7 +11,20 @@ from .scenarios import Course
 
 TROUBLE = ", trouble"
 HEADERS = (
-    *("hosts", "tool", "s", "spread", "ratio", "data s", "of S/B", "p99/p50", "live s", "kB in", "egress/S"),
+    *(
+        "hosts",
+        "tool",
+        "s",
+        "spread",
+        "ratio",
+        "data s",
+        "of S/B",
+        "p99/p50",
+        "live s",
+        "kB in",
+        "payload/S",
+        "egress/S",
+    ),
     *("ms source", "ms target", "MB", "skew ms", "lost"),
 )
 
@@ -131,6 +144,7 @@ class Comparison:
             _told([figure.tail for figure in known], 1, 2),
             _told([figure.live_s for figure in known], 1, 1),
             _told([figure.received for figure in known], 1e-3, 1),
+            _told([_payload(figure, field.payload) for figure in known], 1, 3),
             _told([figure.source_sent for figure in known], 1 / field.payload, 2) if field.payload > 100_000 else "",
             _told([figure.cpu_s / field.hosts for figure in known], 1e3, 1),
             _told([figure.target_cpu_s for figure in known], 1e3, 1),
@@ -187,6 +201,11 @@ def data_s(figure: Figure) -> float | None:
 def _told(values: Sequence[float | None], factor: float, digits: int) -> str:
     known = [value for value in values if value is not None]
     return f"{median(known) * factor:.{digits}f}" if known else ""
+
+
+def _payload(figure: Figure, payload: int) -> float | None:
+    """Return what came to an average target beyond control bytes, divided by the least that had to."""
+    return None if figure.control is None else (figure.received - figure.control) / payload
 
 
 def _doubt(figure: Figure) -> str:

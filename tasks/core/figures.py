@@ -18,7 +18,8 @@ class Figure:
     """One step of one run. Bytes are an average target's, on its link; processor and memory are the deployer's.
 
     ``source_sent`` are bytes that left server-1; ``target_cpu_s`` is an average target's processor time; ``live_s`` is
-    when the last good host was live; ``data_s`` and ``tail`` are those of `phase`. ``extrapolated`` seconds are of a
+    when the last good host was live; ``control`` is what ``received`` is where hardly anything changed; ``data_s`` and
+    ``tail`` are those of `phase`. ``extrapolated`` seconds are of a
     step that was cut off; a ``note`` says so, or why a step was not run: then nothing else counts.
     """
 
@@ -33,6 +34,7 @@ class Figure:
     source_sent: float | None = None
     target_cpu_s: float | None = None
     live_s: float | None = None
+    control: float | None = None
     data_s: float | None = None
     tail: float | None = None
     extrapolated: bool = False
@@ -105,21 +107,28 @@ def _middle(values: Sequence[float | None], factor: float) -> str:
 
 
 def phase(
-    samples: Sequence[tuple[float, Mapping[str, int]]], targets: Sequence[str], payload: int, limit_s: float
+    samples: Sequence[tuple[float, Mapping[str, int]]],
+    targets: Sequence[str],
+    payload: int,
+    limit_s: float,
+    control: Mapping[str, int],
 ) -> tuple[float, float] | None:
     """Return the seconds of the data phase, and the 99th divided by the 50th percentile of the hosts' ready times.
 
-    ``samples`` are the bytes that each machine, mirrors included, had received at a time. The phase begins with the
-    last sample before any machine got `EDGE` of the payload, and ends with the first in which every target had all but
-    `EDGE` of whatever it received to the end, control and repeated bytes included; then both edges are added at the
-    speed of the limit. None where nothing like the payload reached a target.
+    ``samples`` are the bytes that each machine, mirrors included, had received at a time, ``control`` those that each
+    gets where hardly anything changed. The phase begins with the last sample before any machine got `EDGE` of the
+    payload beyond those; it ends with the first in which every target had all but `EDGE` of whatever it received to the
+    end, repeated and later bytes included. Then both edges are added at the speed of the limit. None where nothing like
+    the payload reached a target.
     """
     first, last = samples[0][1], samples[-1][1]
     whole = {target: last[target] - first[target] for target in targets}
     if min(whole.values()) < payload / 2:
         return None
     begun = next(
-        at for at, (_, seen) in enumerate(samples) if any(seen[name] - first[name] >= EDGE * payload for name in first)
+        at
+        for at, (_, seen) in enumerate(samples)
+        if any(seen[name] - first[name] >= EDGE * payload + control.get(name, 0) for name in first)
     )
     start = samples[max(begun - 1, 0)][0]
     ready = [

@@ -16,7 +16,16 @@ from tasks.core.scenarios import SCENARIOS, Course
 
 BASE = Figure(FLOOR, 2.0, 4e3, 3e3, 0.5, source_sent=1e4, target_cpu_s=0.02)
 OURS = replace(
-    BASE, step="skein git", seconds=4.0, source_sent=2e6, live_s=3.0, data_s=1.5, tail=1.1, memory=70_000_000
+    BASE,
+    step="skein git",
+    seconds=4.0,
+    source_sent=2e6,
+    live_s=3.0,
+    data_s=1.5,
+    tail=1.1,
+    memory=70_000_000,
+    received=1.03e6,
+    control=1e4,
 )
 OTHER = replace(OURS, step="rsync", seconds=40.0, memory=None)
 COLD = Course(SCENARIOS["cold"], (10, 100), 3, ("git",), ("rsync", "clush"))
@@ -37,6 +46,7 @@ def test_each_tool_s_medians_are_told_against_the_floor_of_the_same_run() -> Non
     told = cells(found, "skein git")
     assert (told["s"], told["spread"], told["ratio"]) == ("4.0", "4.0-8.0", "2.00")
     assert (told["data s"], told["of S/B"], told["egress/S"], told["lost"]) == ("1.5", "1.50", "2.00", "0")
+    assert told["payload/S"] == "1.020"
     assert (told["ms source"], told["ms target"], told["MB"]) == ("50.0", "20.0", "70")
 
 

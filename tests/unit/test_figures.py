@@ -61,7 +61,7 @@ def test_the_data_phase_begins_before_the_first_byte_to_a_mirror_and_ends_after_
     samples = carried(
         (0, 0, 0, 0), (1, 5, 5, 5), (2, 400, 5, 5), (4, 1000, 1000, 100), (7, 1000, 1040, 1040), (9, 1000, 1045, 1045)
     )
-    found = phase(samples, TARGETS, 1000, 10.0)
+    found = phase(samples, TARGETS, 1000, 10.0, {})
     assert found is not None
     assert found[0] == pytest.approx(7 - 1 + 0.2)
     assert found[1] == pytest.approx(6 / 6)
@@ -70,12 +70,18 @@ def test_the_data_phase_begins_before_the_first_byte_to_a_mirror_and_ends_after_
 def test_bytes_that_come_again_or_late_make_the_phase_longer_never_shorter() -> None:
     plain = carried((0, 0, 0, 0), (1, 1000, 1000, 1000), (2, 1000, 1000, 1000))
     again = carried((0, 0, 0, 0), (1, 1000, 1000, 1000), (2, 1000, 1000, 1300))
-    assert (phase(plain, TARGETS, 1000, 0) or (0,))[0] == 1
-    assert (phase(again, TARGETS, 1000, 0) or (0,))[0] == 2
+    assert (phase(plain, TARGETS, 1000, 0, {}) or (0,))[0] == 1
+    assert (phase(again, TARGETS, 1000, 0, {}) or (0,))[0] == 2
+
+
+def test_control_bytes_that_come_first_do_not_begin_the_phase() -> None:
+    samples = carried((0, 0, 0, 0), (1, 300, 5, 5), (5, 305, 5, 5), (6, 800, 500, 500), (7, 1300, 1005, 1005))
+    assert (phase(samples, TARGETS, 1000, 0, {"mirror": 300}) or (0,))[0] == 2
+    assert (phase(samples, TARGETS, 1000, 0, {}) or (0,))[0] == 7
 
 
 def test_a_target_that_never_got_the_payload_leaves_the_phase_unknown() -> None:
-    assert phase(carried((0, 0, 0, 0), (1, 1000, 1000, 400)), TARGETS, 1000, 1) is None
+    assert phase(carried((0, 0, 0, 0), (1, 1000, 1000, 400)), TARGETS, 1000, 1, {}) is None
 
 
 @pytest.mark.parametrize(("share", "wanted"), [(0.5, 2), (0.99, 4), (0.25, 1)])

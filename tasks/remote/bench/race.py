@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 from ...core import scenarios
 from ...core.errors import LabError
@@ -24,9 +25,10 @@ from .meter import Usage, cpu_s
 from .rig import CHEAP, Rig, open_lab
 
 OWNER = f"--chown={UID}:{UID}"
+TINY = 100
 MUCH = 100_000
 """Bytes of a change beside which those of a session do not count."""
-WARM_UPS = ("first deploy", "nothing to reuse", "second such")
+WARM_UPS = ("first deploy", "nothing to reuse", "hardly any change")
 """A fleet that has been deployed to three times has a release to make the next one of."""
 
 
@@ -39,6 +41,7 @@ class Race(Rig):
         self._scenario = course.scenario
         self._bases: dict[str, int | None] = {}
         self._kinds: list[str] = []  # of Skein's carriers, those that work here
+        self._control: dict[str, Mapping[str, int]] = {}  # by carrier: the bytes of its last step of preparation
         self._dead: list[str] = []
         self.payload = 0
         self.goodput: float | None = None
@@ -63,7 +66,8 @@ class Race(Rig):
             self._kinds.append(kind)
             yield from self._prepared(kind, [("setup", None, None), (WARM_UPS[0], ["deploy"], version)])
         for name in WARM_UPS[1:]:
-            version = self._commit(self._scenario.changed)
+            tiny = name == WARM_UPS[-1]
+            version = self.site.commit([0], TINY) if tiny else self._commit(self._scenario.changed)
             for kind in [*self._kinds]:
                 yield from self._prepared(kind, [(name, ["deploy"], version)])
         if self.rate:
@@ -120,6 +124,7 @@ class Race(Rig):
             for name, argv, version in steps:
                 words = argv or skein.set_up(self.lab, kind)
                 usage = self.meter.run(skein.command(*words, "--env", kind))
+                self._control[kind] = usage.received
                 yield self.judge(f"skein {kind}: {name}", usage, version, skein.place(kind))
         except LabError as error:
             self._kinds.remove(kind)
@@ -143,7 +148,7 @@ class Race(Rig):
             self._fab(kind, "deploy", *skein.only(newer))
             for target in empty:
                 shutil.rmtree(self.lab.path(target, skein.place(kind)))
-            self._fab(kind, "setup", *skein.only(empty))
+            self._fab(kind, *skein.set_up(self.lab, kind), *skein.only(empty))
         self._bases = dict.fromkeys(newer, version) | dict.fromkeys(older, before) | dict.fromkeys(empty, None)
 
     def _fab(self, kind: str, *argv: str) -> None:
@@ -158,7 +163,9 @@ class Race(Rig):
         place = skein.place(kind)
         if usage.code is None:
             return self._cut(tool, usage, self.wrong(self.site.version, place))
-        return self._told(self.judge(tool, usage, self.site.version, place), usage, f"{place}/current")
+        control = self._control[kind]
+        found = self._told(self.judge(tool, usage, self.site.version, place), usage, f"{place}/current", control)
+        return replace(found, control=fmean(control[target] for target in self.lab.targets))
 
     def _peer(self, name: str, peer: peers.Peer) -> Figure:
         if lacks := peers.lacking_programs(peer.needs):
@@ -176,11 +183,11 @@ class Race(Rig):
         wrong = self.site.wrong(self.site.version, places)
         if usage.code is None:
             return self._cut(name, usage, wrong)
-        found = self._told(self.figure(name, usage, wrong), usage, peer.live)
+        found = self._told(self.figure(name, usage, wrong), usage, peer.live, {})
         said = [line for line in usage.error.splitlines() if line.strip()]
         return replace(found, note=printable(said[-1], 200)) if found.lost and said else found
 
-    def _told(self, figure: Figure, usage: Usage, live: str) -> Figure:
+    def _told(self, figure: Figure, usage: Usage, live: str, control: Mapping[str, int]) -> Figure:
         """Add what is known in the end: dead hosts are not lost; when the last good one was live; the data phase."""
         lost = [name for name in figure.lost if name not in self._dead]
         good = [name for name in self.lab.targets if name not in [*lost, *self._dead]]
@@ -192,7 +199,7 @@ class Race(Rig):
             (time, {name: count for name, count in seen.items() if name in (*self.lab.mirrors, *self.lab.targets)})
             for time, seen in usage.samples
         ]
-        found = phase(samples, good, self.payload, self.payload / self.goodput)
+        found = phase(samples, good, self.payload, self.payload / self.goodput, control)
         return replace(told, data_s=found[0], tail=found[1]) if found else told
 
     def _live_at(self, live: Path) -> float:
