@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     Json = Dict[str, Any]
 
 LISTEN_S, LOOK_S = 10.0, 1.0
-HOLD_S, HOLD_MOST_S, HOLD_LOOK_S = 1.2, 4.0, 0.1
-"""A source sends nothing before each of its torrents has somebody to send to: one that begins later stays behind."""
+FIRST_S = 4.0
+"""So long after the go the first byte of a stripe may take."""
 
 STALL_S, PATIENCE_S = 3.0, 4.0
 """Without a byte of a stripe for so long, the next upstream is asked as well; and so long it has to show itself."""
@@ -51,7 +51,7 @@ def settings(order: Json) -> Json:
         "alert_mask": 0x1 | 0x40,  # errors, and states of torrents
         "unchoke_interval": 1,
         "optimistic_unchoke_interval": 2,
-        "unchoke_slots_limit": 0 if order["seed"] else -1,
+        "unchoke_slots_limit": -1,
         "connection_speed": 500,
         "peer_connect_timeout": 5,
         "min_reconnect_time": 1,
@@ -101,7 +101,6 @@ class Peer:
         self.turned, self.moved, self.done = [0.0] * count, [0.0] * count, [0] * count
         self.began = 0.0
         self.told = False
-        self.held = bool(order["seed"])
 
     def add(self, path: str) -> Any:
         """Add the torrent in a file; a seed has the whole of it."""
@@ -145,7 +144,7 @@ class Peer:
             self.ways = [list(way) for way in order["upstreams"]]
         for stripe in range(len(self.torrents)):
             self.turn(stripe)
-            self.moved[stripe] = self.began + HOLD_MOST_S  # until then the source may not send
+            self.moved[stripe] = self.began + FIRST_S
 
     def turn(self, stripe: int) -> None:
         """Connect to the next upstream of a stripe as well."""
@@ -153,14 +152,6 @@ class Peer:
         if self.ways[stripe]:
             address, port = self.ways[stripe].pop(0)
             self.torrents[stripe].connect_peer((address, port))
-
-    def release(self) -> None:
-        """Let a source send as soon as each of its torrents has somebody."""
-        waited = time.monotonic() - self.began
-        is_met = waited > HOLD_S and all(torrent.status().num_peers for torrent in self.torrents)
-        if is_met or waited > HOLD_MOST_S:
-            self.held = False
-            self.session.apply_settings({"unchoke_slots_limit": -1})
 
     def look(self) -> bool:
         """Look how far it is; turn to others where a stripe lags. Tell whether all is here."""
@@ -212,7 +203,7 @@ def serve(peer: Peer) -> None:
     pending = b""
     while True:
         watched = [0, peer.awake.fileno()]
-        ready, _, _ = select.select(watched, [], [], HOLD_LOOK_S if peer.held and peer.began else LOOK_S)
+        ready, _, _ = select.select(watched, [], [], LOOK_S)
         if watched[1] in ready:
             peer.drain()
         if 0 in ready:
@@ -227,8 +218,6 @@ def serve(peer: Peer) -> None:
                     peer.go(order["go"])
                 else:
                     say({"counts": peer.counts()})
-        if peer.began and peer.held:
-            peer.release()
         if peer.began and not peer.told and peer.look():
             peer.told = True
             say({"whole": {"seconds": time.monotonic() - peer.began, "at": time.time()}})
