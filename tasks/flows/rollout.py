@@ -168,7 +168,8 @@ class Rollout:
     def confirm(self, names: list[str], decision: Decision) -> list[str]:
         """Have hosts record the flip and prune; return those on which it is live still, as far as can be told."""
         lost = _bad(self.hands.ask("confirm", {name: (requests.confirm(decision),) for name in names}, Done))
-        found = self.hands.ask("look once more", {name: (Request("settle"),) for name in lost}, Probe)
+        settle = {name: (Request("settle"),) for name in lost}
+        found = self.hands.ask("look once more", settle, Probe) if lost else {}
         for name, probe in _good(found).items():
             self.overtake(name, probe.current)
         names = [name for name in names if name not in self.overtaken]

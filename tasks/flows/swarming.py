@@ -102,7 +102,7 @@ class Swarming:
             sent = self.crew.leave(torrents.name).sent
             whole = len(torrents.delta.pack)
             hosts = sum(name == torrents.name for name, _ in self.transport.joined.values())
-            self.notes.append(f"a swarm carried {size(whole)} to {hosts} targets; its source sent {size(sent)}")
+            self.notes.append(f"a swarm carried {size(whole)} to {hosts} targets; its source sent about {size(sent)}")
         return tuple(self.notes)
 
     def _begin(self, torrents: Torrents, names: Sequence[str], mirrors: Mapping[str, Host]) -> None:

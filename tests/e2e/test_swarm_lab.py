@@ -113,7 +113,8 @@ def test_the_source_sends_a_release_once_and_all_have_it(lab: Lab, operator: Ope
     before = sent(lab)
     run = operator.deploy()
     assert set(run.states.values()) == {"live"}
-    assert run.json["notes"] == ["a swarm carried 3.0 MB to 4 targets; its source sent 3.0 MB"]
+    (note,) = run.json["notes"]
+    assert re.fullmatch(r"a swarm carried 3\.0 MB to 4 targets; its source sent about (2\.[5-9]|3\.\d) MB", note)
     assert (sent(lab) - before) / SIZE < 1.5, "to four targets and two mirrors"
     operator.assert_serves(site.files_at(site.commits[-1]))
     for mirror in lab.mirrors:
@@ -126,7 +127,9 @@ def test_the_source_sends_a_release_once_and_all_have_it(lab: Lab, operator: Ope
 def test_a_change_travels_as_what_changed(lab: Lab, operator: Operator, site: Site) -> None:
     site.change({"more": noise(2, 200_000)})
     (note,) = operator.deploy().json["notes"]
-    assert re.fullmatch(r"a swarm carried 200\.\d kB to 4 targets; its source sent 200\.\d kB", note)
+    told = re.fullmatch(r"a swarm carried 200\.\d kB to 4 targets; its source sent about (\d+)\.\d kB", note)
+    assert told, note
+    assert 100 < int(told[1]) < 300, "what was sent in the last second is not counted yet"
     operator.assert_serves(site.files_at(site.commits[-1]))
 
 

@@ -24,7 +24,8 @@ DEPLOYING = [name for name in failpoint_names() if not name.startswith(ELSEWHERE
 
 def noticed(run: Run) -> bool:
     """Tell whether the report shows that the victim's agent died: a failure, a note, or a second look."""
-    return run.code != 0 or VICTIM in " ".join(run.json["notes"]) or "look again" in run.json["timings_s"]
+    looks = {"look again", "look once more"} & run.json["timings_s"].keys()
+    return run.code != 0 or VICTIM in " ".join(run.json["notes"]) or bool(looks)
 
 
 class Story:

@@ -133,7 +133,7 @@ def test_all_join_before_any_is_told_to_go_and_the_source_and_mirrors_before_the
         *("seed", "meet", "meet", "go", "go", "go", "take", "take", "leave", "leave")
     ]
     assert swarm.world.fleet.verbs[1:4] == ["swarm_join", "swarm_go", "fetch"]
-    assert report.notes == ("a swarm carried 200.0 kB to 3 targets; its source sent 200.0 kB",)
+    assert report.notes == ("a swarm carried 200.0 kB to 3 targets; its source sent about 200.0 kB",)
 
 
 def test_each_is_told_addresses_alone_and_lets_in_whoever_is_told_to_ask_it(swarm: Swarm) -> None:
