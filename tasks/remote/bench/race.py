@@ -125,7 +125,7 @@ class Race(Rig):
                 words = argv or skein.set_up(self.lab, kind)
                 usage = self.meter.run(skein.command(*words, "--env", kind))
                 self._control[kind] = usage.received
-                yield self.judge(f"skein {kind}: {name}", usage, version, skein.place(kind))
+                yield self.judge(f"skein {kind}: {name}", usage, version, kind)
         except LabError as error:
             self._kinds.remove(kind)
             yield not_run(f"skein {kind}", error)
@@ -164,7 +164,7 @@ class Race(Rig):
         if usage.code is None:
             return self._cut(tool, usage, self.wrong(self.site.version, place))
         control = self._control[kind]
-        found = self._told(self.judge(tool, usage, self.site.version, place), usage, f"{place}/current", control)
+        found = self._told(self.judge(tool, usage, self.site.version, kind), usage, f"{place}/current", control)
         return replace(found, control=fmean(control[target] for target in self.lab.targets))
 
     def _peer(self, name: str, peer: peers.Peer) -> Figure:

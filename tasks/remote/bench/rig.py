@@ -46,15 +46,15 @@ class Rig:
 
     def fab(self, step: str, argv: Sequence[str], version: int | None = None) -> Figure:
         """Run a command of Skein's with --json; with ``version``, hash what every target then serves."""
-        return self.judge(step, self.meter.run(skein.command(*argv)), version, APP)
+        return self.judge(step, self.meter.run(skein.command(*argv)), version)
 
-    def judge(self, step: str, usage: Usage, version: int | None, deploy_to: str) -> Figure:
+    def judge(self, step: str, usage: Usage, version: int | None, kind: str = "") -> Figure:
         """Make a figure of what a command of Skein's said and took, after a look at what every target then serves."""
         document, lost = skein.read(step, usage.out, usage.error)
         if version:
-            lost |= self.wrong(version, deploy_to)
+            lost |= self.wrong(version, skein.place(kind) if kind else APP)
         found = replace(self.figure(step, usage, lost), memory=usage.memory, skew_s=document.get("skew_s"))
-        return replace(found, note=skein.carried(document))
+        return replace(found, note=skein.carried(document, kind) if kind else "")
 
     def wrong(self, version: int, deploy_to: str = APP) -> dict[str, str]:
         """Return the targets that do not serve exactly the files of a version, by every file's hash, and why."""

@@ -66,9 +66,10 @@ def read(step: str, out: str, error: str) -> tuple[Mapping[str, Any], dict[str, 
         raise LabError(f"{step}: no result but {said!r}") from problem
 
 
-def carried(document: Mapping[str, Any]) -> str:
-    """Say which carriers brought a release to how many hosts, for what was asked for may not be what was done."""
-    return ", ".join(f"{each['hosts']} by {each['by']}" for each in document.get("carried", ()))
+def carried(document: Mapping[str, Any], kind: str) -> str:
+    """Say which carriers brought a release to how many hosts, where it was not the one that was asked for alone."""
+    found = {each["by"]: each["hosts"] for each in document.get("carried", ())}
+    return "" if found.keys() <= {kind} else "carried to " + ", ".join(f"{n} by {by}" for by, n in found.items())
 
 
 def only(hosts: list[str]) -> list[str]:
