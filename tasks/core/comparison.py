@@ -128,9 +128,9 @@ class Comparison:
         ran = [(figure, floor) for figure, floor in figures if figure.ran]
         if not ran:
             return (str(field.hosts), tool, "not run", *[""] * (len(HEADERS) - 3))
-        known = [figure for figure, _ in ran]
-        mark = "~" if any(figure.extrapolated for figure in known) else ""
-        times = [figure.seconds for figure in known]
+        mark = "~" if any(figure.extrapolated for figure, _ in ran) else ""
+        times = [figure.seconds for figure, _ in ran]
+        known = [figure for figure, _ in ran if not figure.extrapolated]  # of a step that was cut off only that is told
         ratios = [figure.seconds / floor for figure, floor in ran if floor]
         data = [figure.data_s for figure in known]
         return (

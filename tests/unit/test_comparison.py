@@ -55,6 +55,7 @@ def test_an_extrapolated_time_is_marked_and_what_was_not_run_is_there_with_the_r
     absent = Figure("clush", 0, 0, 0, 0, ran=False, note="no clush")
     found = Comparison(COLD, (field(10, (BASE, OURS, cut, absent)),))
     assert (cells(found, "rsync")["s"], cells(found, "clush")["s"]) == ("~40.0", "not run")
+    assert (cells(found, "rsync")["kB in"], cells(found, "rsync")["ms source"]) == ("", "")
     assert "10 hosts, run 1: rsync: cut off after 9 s" in found.lines()
     assert "10 hosts, run 1: clush: not run: no clush" in found.lines()
 
