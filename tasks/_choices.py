@@ -72,8 +72,7 @@ def swarming(hands: Hands, crew: Crew) -> Swarming | None:
     """Return the swarms of a deploy, where its transport may choose one."""
     transport = hands.transport
     found = transport.others.get(SWARM) if isinstance(transport, AutoTransport) else transport
-    is_it = isinstance(found, SwarmTransport) and is_swarm_allowed(hands.settings)
-    return Swarming(hands, found, crew) if is_it and isinstance(found, SwarmTransport) else None
+    return Swarming(hands, found, crew) if isinstance(found, SwarmTransport) else None
 
 
 def policy(settings: Settings, asked: str | None) -> FailPolicy:

@@ -24,8 +24,8 @@ START_S = {INLINE: 0.0, GIT: 0.3, SWARM: 2.0}
 RATE = 12_500_000.0
 """Bytes per second, until one was measured: 100 Mbit/s."""
 
-SWARM_FACTOR = 1.3
-"""How much longer a planned swarm takes than one link does for one copy (docs/figures.md)."""
+SWARM_FACTOR = 1.5
+"""How much longer a planned swarm takes than one link does for one copy: 1.4 to 1.8 (docs/figures.md)."""
 
 RECENT = 5
 
